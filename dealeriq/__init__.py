@@ -1,0 +1,1 @@
+"""Settings, the command line, the local runtime, the HTTP service and the client."""

@@ -1,0 +1,1 @@
+"""The HTTP service: features, health, metrics."""

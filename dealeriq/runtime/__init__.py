@@ -1,0 +1,1 @@
+"""The local runtime: every service whose address is unset, started as a child process."""

@@ -1,0 +1,1 @@
+"""Models that the stream calls: specs, runtime, encoders."""

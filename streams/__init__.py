@@ -1,0 +1,1 @@
+"""The processors: Flink jobs, Faust agents, views."""
