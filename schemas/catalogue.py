@@ -1,0 +1,187 @@
+"""The topics, declared once: name, key, schema, partitions, retention, who writes and who reads.
+
+Topic creation, registration, Flink columns, the AsyncAPI document and the docs page all come from here. To add a
+topic: put its Avro schema in `schemas/topics/NAME.avsc`, add one `_declare(...)` line below, and record the schema
+with `dealeriq schema record`.
+
+A message's key is the text of its one key field in UTF-8, or Avro with the key schema where the topic has one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from schemas.errors import ContractError, UnknownTopicError
+
+__all__ = ["CATALOGUE", "COMPATIBILITY", "TOPICS_DIR", "Topic", "subjects", "topic"]
+
+Schema = dict[str, Any]
+
+TOPICS_DIR = Path(__file__).parent / "topics"
+COMPATIBILITY = "BACKWARD_TRANSITIVE"
+_DAY_MS = 86_400_000
+_EVENTS = 400 * _DAY_MS  # a year and the longest window: every feature can be rebuilt from the log alone
+_DEAD_LETTERS = 30 * _DAY_MS
+
+
+@dataclass(frozen=True)
+class Topic:
+    """One topic's contract.
+
+    `key` names the fields of the message key. `schema` is None for dead letters: their value is the original bytes.
+    `retention_ms` is None when records are kept until a newer one of the same key replaces them (`compacted`).
+    `owner`, `writers` and `readers` name parts of the system; `inbound` topics are written by others.
+    """
+
+    name: str
+    key: tuple[str, ...]
+    schema: Schema | None
+    key_schema: Schema | None = None
+    partitions: int = 4
+    retention_ms: int | None = _EVENTS
+    compacted: bool = False
+    compatibility: str = COMPATIBILITY
+    owner: str = ""
+    writers: tuple[str, ...] = ()
+    readers: tuple[str, ...] = ()
+    inbound: bool = False
+    compression: str = "zstd"
+
+    @property
+    def dead_letters(self) -> str:
+        """Name of the dead-letter topic."""
+        return f"{self.name}.dlq"
+
+    @property
+    def is_dead_letters(self) -> bool:
+        """True for a dead-letter topic."""
+        return self.name.endswith(".dlq")
+
+    @property
+    def config(self) -> dict[str, str]:
+        """Kafka's topic settings, as given at creation."""
+        config = {"cleanup.policy": "compact" if self.compacted else "delete"}
+        if self.retention_ms is not None:
+            config["retention.ms"] = str(self.retention_ms)
+        return config
+
+    @property
+    def description(self) -> str:
+        """What one record is, in a sentence."""
+        if self.schema is None:
+            return f"What could not be read from {self.name.removesuffix('.dlq')}: original bytes, and why in headers."
+        return str(self.schema.get("doc", ""))
+
+
+def topic(name: str) -> Topic:
+    """Return the topic `name`. Raises UnknownTopicError with near names."""
+    try:
+        return CATALOGUE[name]
+    except KeyError:
+        from difflib import get_close_matches
+
+        near = get_close_matches(name, CATALOGUE, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise UnknownTopicError(f"no topic is called {name!r}{hint}") from None
+
+
+def subjects() -> Iterator[tuple[str, Schema, Topic]]:
+    """Yield (subject, schema, topic) for every registered schema: `NAME-value`, and `NAME-key` where one exists."""
+    for each in CATALOGUE.values():
+        if each.key_schema is not None:
+            yield f"{each.name}-key", each.key_schema, each
+        if each.schema is not None:
+            yield f"{each.name}-value", each.schema, each
+
+
+def _load(name: str) -> Schema:
+    path = TOPICS_DIR / f"{name}.avsc"
+    try:
+        schema: Schema = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ContractError(
+            f"the schema schemas/topics/{path.name} cannot be read: {error}",
+            remedy="Restore the file from version control, or reinstall the package.",
+        ) from None
+    return schema
+
+
+def _declare(
+    name: str, key: str, owner: str, writers: str, readers: str, *, compacted: bool = False, **more: Any
+) -> Topic:
+    return Topic(
+        name=name,
+        key=(key,),
+        schema=_load(name),
+        compacted=compacted,
+        retention_ms=None if compacted else _EVENTS,
+        owner=owner,
+        writers=tuple(writers.split()),
+        readers=tuple(readers.split()),
+        **more,
+    )
+
+
+def _tiles() -> Iterator[Topic]:
+    """The tile topics: one for each schema that `dealeriq features compile` wrote."""
+    for path in sorted(TOPICS_DIR.glob("tiles.*.key.avsc")):
+        name = path.name.removesuffix(".key.avsc")
+        key_schema = _load(f"{name}.key")
+        yield Topic(
+            name=name,
+            key=tuple(field["name"] for field in key_schema["fields"]),
+            schema=_load(name),
+            key_schema=key_schema,
+            retention_ms=None,
+            compacted=True,
+            owner="features",
+            writers=("flink",),
+            readers=("feature-view",),
+            compression="lz4",
+        )
+
+
+def _catalogue() -> Mapping[str, Topic]:
+    # Faust reads chats, chats.enriched and feedback through a client that has no lz4: those stay on zstd.
+    source = "importer producers"
+    declared = [
+        _declare("orders", "dealer_id", "sales", source, "flink lake", inbound=True, compression="lz4"),
+        _declare("chats", "dealer_id", "care", source, "chat-agent lake", inbound=True),
+        _declare("feedback", "dealer_id", "care", source, "feedback-agent flink lake", inbound=True),
+        _declare("products", "product_id", "catalogue", source, "flink lake", inbound=True, compacted=True),
+        _declare("documents", "document_id", "catalogue", source, "lake", inbound=True, compacted=True),
+        _declare("dealers", "dealer_id", "network", source, "flink lake", inbound=True, compacted=True),
+        _declare("inventory", "dealer_id", "sales", source, "flink lake", inbound=True),
+        _declare("promotions", "dealer_id", "sales", source, "lake", inbound=True),
+        _declare("chats.enriched", "dealer_id", "care", "chat-agent", "flink lake"),
+        _declare("labels", "dealer_id", "models", "feedback-agent", "trainer lake"),
+        _declare("scores", "dealer_id", "models", "scorer", "flink lake"),
+        _declare("insights", "dealer_id", "models", "flink", "apps console lake"),
+        _declare("embeddings", "chunk_id", "models", "embed-agent", "vector-view graph-view", compacted=True),
+        _declare("retraining.requests", "model", "models", "drift people", "trainer", partitions=1),
+        _declare("model.lifecycle", "model", "models", "trainer people", "scorer console", partitions=1),
+        _declare("imports", "import_id", "platform", "importer", "importer", compacted=True, partitions=1),
+        *_tiles(),
+    ]
+    dead = [
+        Topic(
+            name=each.dead_letters,
+            key=each.key,
+            schema=None,
+            partitions=1,
+            retention_ms=_DEAD_LETTERS,
+            owner=each.owner,
+            writers=each.readers,
+            readers=("operator",),
+        )
+        for each in declared
+    ]
+    return MappingProxyType({each.name: each for each in declared + dead})
+
+
+CATALOGUE: Mapping[str, Topic] = _catalogue()
