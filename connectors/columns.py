@@ -1,0 +1,165 @@
+"""Encode whole columns to Avro at once.
+
+Encoding one record at a time costs several microseconds of Python each. A file or a year of orders comes in
+columns, so each column becomes its Avro bytes in a few vectorised passes, and one join per batch puts the
+fields of each record side by side. The bytes are exactly those of a record-at-a-time encoder.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+
+__all__ = ["ColumnEncoder", "UnsupportedColumnTypeError"]
+
+_INTEGERS = frozenset({"int", "long"})
+_POLARS_TYPES: dict[str, Any] = {
+    "int": pl.Int64,
+    "long": pl.Int64,
+    "float": pl.Float32,
+    "double": pl.Float64,
+    "boolean": pl.Boolean,
+    "string": pl.String,
+    "bytes": pl.Binary,
+}
+
+
+class UnsupportedColumnTypeError(TypeError):
+    """The schema has a field that has no columnar encoding (an array, a map, a nested record)."""
+
+
+class ColumnEncoder:
+    """Encode a frame, whose columns are a record's fields, as Confluent-framed Avro.
+
+    `schema` is a parsed Avro record schema of primitive fields, each plain or a union with null. A column that
+    the frame lacks takes the field's default. Timestamps are integers, milliseconds since the epoch.
+    """
+
+    def __init__(self, schema: Mapping[str, Any], schema_id: int) -> None:
+        self.fields = tuple(_Field(field) for field in schema["fields"])
+        self._prefix = b"\x00" + struct.pack(">I", schema_id)
+
+    def encode(self, frame: pl.DataFrame) -> list[bytes]:
+        """Encode each row. Raises `polars.exceptions.InvalidOperationError` for a value of another type."""
+        rows = frame.height
+        pieces: list[Any] = [pa.scalar(self._prefix, pa.large_binary())]
+        for field in self.fields:
+            if field.name in frame.columns:
+                pieces.append(field.encode(frame[field.name]))
+            else:
+                pieces.append(pa.scalar(field.default_bytes(), pa.large_binary()))
+        if all(isinstance(piece, pa.Scalar) for piece in pieces):
+            return [b"".join(piece.as_py() for piece in pieces)] * rows
+        joined = pc.binary_join_element_wise(*pieces, pa.scalar(b"", pa.large_binary()))
+        return _to_bytes(joined)
+
+
+class _Field:
+    def __init__(self, field: Mapping[str, Any]) -> None:
+        self.name: str = field["name"]
+        self._has_default = "default" in field
+        self._default = field.get("default")
+        branches = field["type"] if isinstance(field["type"], list) else [field["type"]]
+        kinds = [_kind(branch) for branch in branches]
+        self.nullable = "null" in kinds
+        values = [kind for kind in kinds if kind != "null"]
+        if len(values) != 1 or values[0] not in _POLARS_TYPES:
+            raise UnsupportedColumnTypeError(f"field {self.name} has type {field['type']}")
+        self.kind = values[0]
+        self.dtype = _POLARS_TYPES[self.kind]
+        # A union's branch number is written before the value, as a zigzag varint: 0 -> 0x00, 1 -> 0x02.
+        self._branch = bytes([kinds.index(self.kind) * 2]) if self.nullable else b""
+        self._null = bytes([kinds.index("null") * 2]) if self.nullable else b""
+
+    def default_bytes(self) -> bytes:
+        if not self._has_default:
+            raise KeyError(f"the frame lacks column {self.name}, which has no default")
+        if self._default is None:
+            return self._null
+        single = pl.Series(self.name, [self._default], dtype=self.dtype)
+        return bytes(_to_bytes(self.encode(single))[0])
+
+    def encode(self, column: pl.Series) -> Any:
+        if column.dtype == pl.Null and self.nullable:
+            return pa.scalar(self._null, pa.large_binary())
+        if column.dtype != self.dtype:
+            column = column.cast(self.dtype)
+        nulls = column.null_count()
+        if nulls and not self.nullable:
+            raise ValueError(f"column {self.name} has {nulls} nulls, and the field is not nullable")
+        if nulls == len(column) and nulls:
+            return pa.scalar(self._null, pa.large_binary())
+        valid = column.is_not_null().to_arrow() if nulls else None
+        pieces = [pa.scalar(self._branch, pa.large_binary())] if self._branch else []
+        pieces += self._values(column)
+        encoded = pieces[0] if len(pieces) == 1 else _join(pieces)
+        return encoded if valid is None else pc.if_else(valid, encoded, pa.scalar(self._null, pa.large_binary()))
+
+    def _values(self, column: pl.Series) -> list[Any]:
+        if self.kind in ("string", "bytes"):
+            empty: Any = "" if self.kind == "string" else b""
+            array = column.fill_null(empty).to_arrow().cast(pa.large_binary())
+            return [_varints(pc.binary_length(array).to_numpy(zero_copy_only=False)), array]
+        if self.kind in _INTEGERS:
+            return [_varints(column.fill_null(0).to_numpy())]
+        if self.kind == "boolean":
+            return [_fixed(column.fill_null(False).to_numpy().astype(np.uint8), 1)]
+        width = 8 if self.kind == "double" else 4
+        return [_fixed(column.fill_null(0.0).to_numpy().astype(f"<f{width}"), width)]
+
+
+def _kind(branch: Any) -> str:
+    return str(branch["type"]) if isinstance(branch, Mapping) else str(branch)
+
+
+def _join(pieces: list[Any]) -> Any:
+    return pc.binary_join_element_wise(*pieces, pa.scalar(b"", pa.large_binary()))
+
+
+def _fixed(values: np.ndarray[Any, Any], width: int) -> Any:
+    offsets = np.arange(len(values) + 1, dtype=np.int64) * width
+    return _binary(offsets, np.ascontiguousarray(values))
+
+
+def _varints(values: np.ndarray[Any, Any]) -> Any:
+    """Zigzag varints of integers, as one binary array."""
+    signed = values.astype(np.int64)
+    zigzag = ((signed << 1) ^ (signed >> 63)).view(np.uint64)
+    lengths = np.ones(len(zigzag), dtype=np.int64)
+    rest = zigzag >> np.uint64(7)
+    while rest.any():
+        lengths += rest != 0
+        rest = rest >> np.uint64(7)
+    offsets = np.zeros(len(zigzag) + 1, dtype=np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    data = np.empty(int(offsets[-1]), dtype=np.uint8)
+    starts = offsets[:-1]
+    for place in range(int(lengths.max(initial=0))):
+        here = lengths > place
+        low = (zigzag[here] >> np.uint64(7 * place)) & np.uint64(0x7F)
+        more = (lengths[here] > place + 1).astype(np.uint64) << np.uint64(7)
+        data[starts[here] + place] = (low | more).astype(np.uint8)
+    return _binary(offsets, data)
+
+
+def _binary(offsets: np.ndarray[Any, Any], data: np.ndarray[Any, Any]) -> Any:
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(data)]
+    return pa.Array.from_buffers(pa.large_binary(), len(offsets) - 1, buffers)
+
+
+def _to_bytes(array: Any) -> list[bytes]:
+    """A binary array as Python bytes. Slicing one copy is several times faster than `to_pylist`."""
+    if isinstance(array, pa.Scalar):
+        return [array.as_py()]
+    if isinstance(array, pa.ChunkedArray):
+        array = array.combine_chunks()
+    _, offset_buffer, data_buffer = array.buffers()
+    offsets = np.frombuffer(offset_buffer, dtype=np.int64)[array.offset : array.offset + len(array) + 1].tolist()
+    data = memoryview(data_buffer)[: offsets[-1]].tobytes() if data_buffer is not None else b""
+    return [data[start:stop] for start, stop in zip(offsets, offsets[1:], strict=False)]
