@@ -1,8 +1,8 @@
 """The topics, declared once: name, key, schema, partitions, retention, who writes and who reads.
 
-Topic creation, registration, Flink columns, the AsyncAPI document and the docs page all come from here. To add a
-topic: put its Avro schema in `schemas/topics/NAME.avsc`, add one `_declare(...)` line below, and record the schema
-with `dealeriq schema record`.
+Topic creation, registration, Flink columns, the AsyncAPI document and the docs page all come from here. To add
+a topic: put its Avro schema in `schemas/topics/NAME.avsc`, add one `_declare(...)` line below, and record the
+schema with `dealeriq schema record`.
 
 A message's key is the text of its one key field in UTF-8, or Avro with the key schema where the topic has one.
 """
@@ -18,7 +18,7 @@ from typing import Any
 
 from schemas.errors import ContractError, UnknownTopicError
 
-__all__ = ["CATALOGUE", "COMPATIBILITY", "TOPICS_DIR", "Topic", "subjects", "topic"]
+__all__ = ["CATALOGUE", "COMPATIBILITY", "MAX_MESSAGE_BYTES", "TOPICS_DIR", "Topic", "subjects", "topic"]
 
 Schema = dict[str, Any]
 
@@ -27,15 +27,18 @@ COMPATIBILITY = "BACKWARD_TRANSITIVE"
 _DAY_MS = 86_400_000
 _EVENTS = 400 * _DAY_MS  # a year and the longest window: every feature can be rebuilt from the log alone
 _DEAD_LETTERS = 30 * _DAY_MS
+# A dead letter may come from a topic whose limit someone raised, and carries more headers than it came with.
+MAX_MESSAGE_BYTES: Mapping[str, int] = {"records": 1_048_576, "dlq": 16_777_216}
 
 
 @dataclass(frozen=True)
 class Topic:
     """One topic's contract.
 
-    `key` names the fields of the message key. `schema` is None for dead letters: their value is the original bytes.
-    `retention_ms` is None when records are kept until a newer one of the same key replaces them (`compacted`).
-    `owner`, `writers` and `readers` name parts of the system; `inbound` topics are written by others.
+    `key` names the fields of the message key. `schema` is None for dead letters: their value is the original
+    bytes. `retention_ms` is None when records are kept until a newer one of the same key replaces them
+    (`compacted`). `owner`, `writers` and `readers` name parts of the system; `inbound` topics are written by
+    others. `compression` is the broker's: "producer" keeps what comes.
     """
 
     name: str
@@ -50,7 +53,7 @@ class Topic:
     writers: tuple[str, ...] = ()
     readers: tuple[str, ...] = ()
     inbound: bool = False
-    compression: str = "zstd"
+    compression: str = "producer"
 
     @property
     def dead_letters(self) -> str:
@@ -63,9 +66,19 @@ class Topic:
         return self.name.endswith(".dlq")
 
     @property
+    def max_message_bytes(self) -> int:
+        """The largest batch of one message that the topic takes, headers included."""
+        return MAX_MESSAGE_BYTES["dlq" if self.is_dead_letters else "records"]
+
+    @property
     def config(self) -> dict[str, str]:
         """Kafka's topic settings, as given at creation."""
-        config = {"cleanup.policy": "compact" if self.compacted else "delete"}
+        config = {
+            "cleanup.policy": "compact" if self.compacted else "delete",
+            "max.message.bytes": str(self.max_message_bytes),
+        }
+        if self.compression != "producer":
+            config["compression.type"] = self.compression
         if self.retention_ms is not None:
             config["retention.ms"] = str(self.retention_ms)
         return config
@@ -74,7 +87,8 @@ class Topic:
     def description(self) -> str:
         """What one record is, in a sentence."""
         if self.schema is None:
-            return f"What could not be read from {self.name.removesuffix('.dlq')}: original bytes, and why in headers."
+            source = self.name.removesuffix(".dlq")
+            return f"What could not be read from {source}: original bytes, and why in headers."
         return str(self.schema.get("doc", ""))
 
 
@@ -123,6 +137,9 @@ def _declare(
         owner=owner,
         writers=tuple(writers.split()),
         readers=tuple(readers.split()),
+        # Faust's client reads gzip without further codecs; a message in lz4 or zstd would stop its agent. The broker
+        # recompresses what others send.
+        compression="gzip" if "-agent" in readers else "producer",
         **more,
     )
 
@@ -142,15 +159,13 @@ def _tiles() -> Iterator[Topic]:
             owner="features",
             writers=("flink",),
             readers=("feature-view",),
-            compression="lz4",
         )
 
 
 def _catalogue() -> Mapping[str, Topic]:
-    # Faust reads chats, chats.enriched and feedback through a client that has no lz4: those stay on zstd.
     source = "importer producers"
     declared = [
-        _declare("orders", "dealer_id", "sales", source, "flink lake", inbound=True, compression="lz4"),
+        _declare("orders", "dealer_id", "sales", source, "flink lake", inbound=True),
         _declare("chats", "dealer_id", "care", source, "chat-agent lake", inbound=True),
         _declare("feedback", "dealer_id", "care", source, "feedback-agent flink lake", inbound=True),
         _declare("products", "product_id", "catalogue", source, "flink lake", inbound=True, compacted=True),

@@ -1,4 +1,5 @@
-"""The envelope of a message: CloudEvents 1.0 attributes in binary mode, and W3C trace context, as Kafka headers.
+"""The envelope of a message: CloudEvents 1.0 attributes in binary mode, and W3C trace context, as Kafka
+headers.
 
 `ce_specversion`, `ce_id`, `ce_type`, `ce_source`, `ce_time` (RFC 3339, ms, UTC), `ce_subject`, `traceparent`.
 """
@@ -39,7 +40,12 @@ class Envelope:
 
 
 def headers(
-    event_id: str, type: str, source: str, time_ms: int, subject: str, traceparent: str | None = None
+    event_id: str,
+    type: str,  # noqa: A002  (CloudEvents' own word)
+    source: str,
+    time_ms: int,
+    subject: str,
+    traceparent: str | None = None,
 ) -> Headers:
     """Return the headers of a message. `type` is the topic's name; `time_ms` event time, ms since the epoch.
 

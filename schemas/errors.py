@@ -1,7 +1,7 @@
 """The one root of errors, and the errors of contracts.
 
-A class stands for a remedy: callers catch by what they can do about it. The command line prints `str(error)` and
-`remedy`, and exits with `exit_code`.
+A class stands for a remedy: callers catch by what they can do about it. The command line prints `str(error)`
+and `remedy`, and exits with `exit_code`.
 
 Exit codes: 1 anything else, 2 usage, 3 settings, 4 a service is not there (retry), 5 a contract is broken,
 6 input holds bad rows, 7 stores disagree with the log.
@@ -22,8 +22,8 @@ __all__ = [
 class DealerIQError(Exception):
     """Any error of DealerIQ.
 
-    The message says in one sentence what came and what is allowed; `remedy` says what to do. A subclass sets both
-    defaults, and an instance may give its own remedy.
+    The message says in one sentence what came and what is allowed; `remedy` says what to do. A subclass sets
+    both defaults, and an instance may give its own remedy.
     """
 
     remedy: str = ""

@@ -1,9 +1,9 @@
 """Ids decide identity: how an event without an id of its own gets one.
 
-The rule, for any language: for each part, in order, take its UTF-8 text; write its length in bytes as an unsigned
-32-bit little-endian integer, then the bytes; hash the whole with XXH3-128 (seed 0); print it as 32 lower-case
-hexadecimal digits, most significant first. An integer's text is its decimal form; a missing part is written as the
-length 0xFFFFFFFF and no bytes. The lengths keep ("ab", "c") and ("a", "bc") apart.
+The rule, for any language: for each part, in order, take its UTF-8 text; write its length in bytes as an
+unsigned 32-bit little-endian integer, then the bytes; hash the whole with XXH3-128 (seed 0); print it as 32
+lower-case hexadecimal digits, most significant first. An integer's text is its decimal form; a missing part is
+written as the length 0xFFFFFFFF and no bytes. The lengths keep ("ab", "c") and ("a", "bc") apart.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def event_id(*natural_key: str | int | None) -> str:
     pieces = []
     for part in natural_key:
         if part.__class__ is str:
-            text = part.encode()  # type: ignore[union-attr]
+            text = part.encode()
         elif part.__class__ is int:
             text = b"%d" % part
         elif part is None:
@@ -47,7 +47,7 @@ def event_id(*natural_key: str | int | None) -> str:
 def derived_id(version: str, subject: str, time_bucket_ms: int, cause: str) -> str:
     """Return the id of an event derived from `cause` (an event_id) by a rule, model or encoder `version`.
 
-    `subject` is what it is about, `time_bucket_ms` the event time floored to the rule's bucket (ms since the epoch).
-    The same cause handled twice by the same version gives the same id, so a repeat is recognised.
+    `subject` is what it is about, `time_bucket_ms` the event time floored to the rule's bucket (ms since the
+    epoch). The same cause handled twice by the same version gives the same id, so a repeat is recognised.
     """
     return event_id("derived", version, subject, time_bucket_ms, cause)

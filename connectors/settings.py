@@ -1,0 +1,216 @@
+"""Where the outside systems are and how to speak to them; every client is configured from here.
+
+An address that is None is not set: the local runtime starts the service and fills it in.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+from schemas.errors import DealerIQError
+
+__all__ = ["AddressNotSetError", "KafkaSettings", "RedisSettings", "RegistrySettings"]
+
+
+class AddressNotSetError(DealerIQError):
+    """A client was asked for, and its service has no address."""
+
+    remedy = "Set the address, or start the local services with `dealeriq up`."
+    exit_code = 3
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+
+class KafkaSettings(_Section):
+    """The Kafka cluster, for librdkafka, Flink's Java client and aiokafka alike."""
+
+    bootstrap: str | None = Field(
+        None, description="host:port of brokers, comma-separated; unset: started locally"
+    )
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="how brokers are spoken to"
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(
+        None, description="how the client proves who it is"
+    )
+    sasl_username: str | None = Field(None, description="user for SASL")
+    sasl_password: SecretStr | None = Field(None, description="password for SASL")
+    ssl_ca_location: str | None = Field(None, description="PEM file of the authority that signed the brokers")
+    ssl_certificate_location: str | None = Field(None, description="PEM file of the client's certificate")
+    ssl_key_location: str | None = Field(None, description="PEM file of the client's private key")
+    ssl_key_password: SecretStr | None = Field(None, description="password of the private key")
+    ssl_verify_hostname: bool = Field(True, description="the broker's certificate must name its host")
+    replication: int = Field(1, ge=1, le=7, description="replicas of each topic when created; 3 in production")
+    client_id: str = Field("dealeriq", description="name shown in the broker's logs and quotas")
+
+    @property
+    def address(self) -> str:
+        """The bootstrap address. Raises AddressNotSetError."""
+        if self.bootstrap is None:
+            raise AddressNotSetError("kafka.bootstrap is not set")
+        return self.bootstrap
+
+    def client_config(self) -> dict[str, Any]:
+        """Return the settings for confluent-kafka (librdkafka)."""
+        config: dict[str, Any] = {
+            "bootstrap.servers": self.address,
+            "security.protocol": self.security_protocol,
+            "client.id": self.client_id,
+        }
+        if self._sasl:
+            config["sasl.mechanisms"] = self.sasl_mechanism
+            config["sasl.username"] = self.sasl_username
+            config["sasl.password"] = _open(self.sasl_password)
+        if self._ssl:
+            config["ssl.ca.location"] = self.ssl_ca_location
+            config["ssl.certificate.location"] = self.ssl_certificate_location
+            config["ssl.key.location"] = self.ssl_key_location
+            config["ssl.key.password"] = _open(self.ssl_key_password)
+            if not self.ssl_verify_hostname:
+                config["ssl.endpoint.identification.algorithm"] = "none"
+        return {name: value for name, value in config.items() if value is not None}
+
+    def flink_properties(self) -> dict[str, str]:
+        """Return the settings for Flink's Kafka connector, without the `properties.` prefix.
+
+        Certificates are read from PEM files; the key store is one PEM file of key and certificate, so
+        `ssl_key_location` must hold both for Java clients.
+        """
+        properties: dict[str, str | None] = {
+            "bootstrap.servers": self.address,
+            "security.protocol": self.security_protocol,
+        }
+        if self._sasl:
+            module = (
+                "scram.ScramLoginModule"
+                if (self.sasl_mechanism or "").startswith("SCRAM")
+                else "plain.PlainLoginModule"
+            )
+            user, password = _jaas(self.sasl_username or ""), _jaas(_open(self.sasl_password) or "")
+            properties["sasl.mechanism"] = self.sasl_mechanism or "PLAIN"
+            properties["sasl.jaas.config"] = (
+                f"org.apache.kafka.common.security.{module} required username={user} password={password};"
+            )
+        if self._ssl:
+            if self.ssl_ca_location:
+                properties["ssl.truststore.type"] = "PEM"
+                properties["ssl.truststore.location"] = self.ssl_ca_location
+            if self.ssl_key_location:
+                properties["ssl.keystore.type"] = "PEM"
+                properties["ssl.keystore.location"] = self.ssl_key_location
+                properties["ssl.key.password"] = _open(self.ssl_key_password)
+            if not self.ssl_verify_hostname:
+                properties["ssl.endpoint.identification.algorithm"] = ""
+        return {name: value for name, value in properties.items() if value is not None}
+
+    def aiokafka(self) -> dict[str, Any]:
+        """Return the keyword arguments for an aiokafka client (what Faust runs on)."""
+        arguments: dict[str, Any] = {
+            "bootstrap_servers": self.address,
+            "security_protocol": self.security_protocol,
+            "client_id": self.client_id,
+        }
+        if self._sasl:
+            arguments["sasl_mechanism"] = self.sasl_mechanism or "PLAIN"
+            arguments["sasl_plain_username"] = self.sasl_username
+            arguments["sasl_plain_password"] = _open(self.sasl_password)
+        if self._ssl:
+            arguments["ssl_context"] = self.ssl_context()
+        return arguments
+
+    def ssl_context(self) -> Any:
+        """Return an `ssl.SSLContext` with the authority, certificate and key set here."""
+        import ssl
+
+        context = ssl.create_default_context(cafile=self.ssl_ca_location)
+        context.check_hostname = self.ssl_verify_hostname
+        if self.ssl_certificate_location:
+            context.load_cert_chain(
+                self.ssl_certificate_location, self.ssl_key_location, _open(self.ssl_key_password)
+            )
+        return context
+
+    @property
+    def _sasl(self) -> bool:
+        return self.security_protocol.startswith("SASL")
+
+    @property
+    def _ssl(self) -> bool:
+        return self.security_protocol.endswith("SSL")
+
+
+class RegistrySettings(_Section):
+    """The schema registry: anything that speaks Confluent's API."""
+
+    url: str | None = Field(None, description="base URL of the Confluent API; unset: started locally")
+    username: str | None = Field(None, description="user for basic authentication")
+    password: SecretStr | None = Field(None, description="password for basic authentication")
+    ssl_ca_location: str | None = Field(None, description="PEM file of the authority that signed the registry")
+    ssl_certificate_location: str | None = Field(None, description="PEM file of the client's certificate")
+    ssl_key_location: str | None = Field(None, description="PEM file of the client's private key")
+    timeout_s: float = Field(10.0, gt=0, description="longest wait for one answer, s")
+    retry_s: float = Field(60.0, ge=0, description="how long to retry a registry that is down, s")
+
+    @property
+    def address(self) -> str:
+        """The base URL without a trailing slash. Raises AddressNotSetError."""
+        if self.url is None:
+            raise AddressNotSetError("registry.url is not set")
+        return self.url.rstrip("/")
+
+    def flink_properties(self) -> dict[str, str]:
+        """Return the `avro-confluent.` options of a Flink table, without that prefix."""
+        properties = {"url": self.address}
+        if self.username:
+            properties["basic-auth.credentials-source"] = "USER_INFO"
+            properties["basic-auth.user-info"] = f"{self.username}:{_open(self.password) or ''}"
+        if self.ssl_ca_location:
+            properties["ssl.truststore.location"] = self.ssl_ca_location
+        return properties
+
+
+class RedisSettings(_Section):
+    """The online store: Redis or Valkey, by URL (redis://, rediss:// or unix://)."""
+
+    url: str | None = Field(None, description="redis://host:port/db; unset: started locally")
+    username: str | None = Field(None, description="user, when not in the URL")
+    password: SecretStr | None = Field(None, description="password, when not in the URL")
+    ssl_ca_location: str | None = Field(None, description="PEM file of the authority that signed the server")
+    ssl_certificate_location: str | None = Field(None, description="PEM file of the client's certificate")
+    ssl_key_location: str | None = Field(None, description="PEM file of the client's private key")
+    timeout_s: float = Field(5.0, gt=0, description="longest wait for one answer, s")
+
+    @property
+    def address(self) -> str:
+        """The URL with user and password in it. Raises AddressNotSetError."""
+        if self.url is None:
+            raise AddressNotSetError("redis.url is not set")
+        secret = _open(self.password)
+        if secret is None and self.username is None:
+            return self.url
+        parts = urlsplit(self.url)
+        who = quote(self.username or "", safe="") + (f":{quote(secret, safe='')}" if secret is not None else "")
+        return urlunsplit(parts._replace(netloc=f"{who}@{parts.netloc.rpartition('@')[2]}"))
+
+    def client_config(self) -> dict[str, Any]:
+        """Return keyword arguments for `redis.Redis.from_url(settings.address, ...)`, sync or async."""
+        config: dict[str, Any] = {"socket_timeout": self.timeout_s, "socket_connect_timeout": self.timeout_s}
+        if self.address.startswith("rediss"):
+            config["ssl_ca_certs"] = self.ssl_ca_location
+            config["ssl_certfile"] = self.ssl_certificate_location
+            config["ssl_keyfile"] = self.ssl_key_location
+        return {name: value for name, value in config.items() if value is not None}
+
+
+def _open(secret: SecretStr | None) -> str | None:
+    return None if secret is None else secret.get_secret_value()
+
+
+def _jaas(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
