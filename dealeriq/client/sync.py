@@ -1,0 +1,117 @@
+"""The synchronous client."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TypeVar
+
+import httpx
+
+from dealeriq.client.core import (
+    At,
+    Call,
+    Conversation,
+    Entity,
+    RetryPolicy,
+    features_call,
+    health_call,
+    many_call,
+    plan_call,
+)
+from dealeriq.client.types import FeatureRow, Health, Plan
+
+__all__ = ["DealerIQ"]
+
+T = TypeVar("T")
+
+
+class DealerIQ:
+    """Reads real-time features of dealers.
+
+    >>> from dealeriq.client import DealerIQ
+    >>> with DealerIQ("http://127.0.0.1:8080") as dealeriq:          # doctest: +SKIP
+    ...     row = dealeriq.features("364")
+    ...     row["dealer_orders:amount_sum_7d"]
+    18233.75
+
+    Args:
+        base_url: address of the service.
+        token: bearer token, where the service asks for one.
+        timeout: seconds for connecting and for each answer.
+        retry: how often and how patiently connection failures and 503 are tried again.
+        transport: an httpx transport, for proxies or tests.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        token: str | None = None,
+        timeout: float = 5.0,
+        retry: RetryPolicy = RetryPolicy(),
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        headers = {"authorization": f"Bearer {token}"} if token else {}
+        self._http = httpx.Client(base_url=base_url, timeout=timeout, headers=headers, transport=transport)
+        self._base_url, self._retry = base_url, retry
+
+    def features(
+        self, dealer_id: str | Entity, service: str = "dealer", *, at: At | None = None, detail: bool = False
+    ) -> FeatureRow:
+        """Return the features of one dealer, or of one entity given as a mapping of its keys.
+
+        `at` is the event-time clock: ms since epoch, ISO 8601 or an aware datetime; default: the service's now.
+        `detail` adds statuses and event times. Raises UnknownNameError, WrongEntityError, UnavailableError.
+        """
+        return self._send(features_call(service, dealer_id, at, detail))
+
+    def features_many(
+        self,
+        entities: Sequence[str | Entity],
+        service: str | None = None,
+        *,
+        features: Sequence[str] | None = None,
+        views: Sequence[str] | None = None,
+        at: At | None = None,
+        detail: bool = False,
+    ) -> list[FeatureRow]:
+        """Return one row per entity, in order, from one request.
+
+        Choose by one of `service` (default "dealer"), `views`, or `features` as `view:feature` references.
+        """
+        return self._send(many_call(entities, service, features, views, at, detail))
+
+    def plan(self) -> Plan:
+        """Return the feature services and views that can be asked for."""
+        return self._send(plan_call())
+
+    def health(self) -> Health:
+        """Return whether the service is ready, and what each of its checks found."""
+        return self._send(health_call())
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def __enter__(self) -> DealerIQ:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _send(self, call: Call[T]) -> T:
+        conversation = Conversation(call, self._retry, self._base_url)
+        while True:
+            try:
+                response = self._http.request(call.method, call.path, params=call.params, json=call.json)
+            except httpx.TransportError as error:
+                pause: float | None = conversation.failed(error)
+            else:
+                pause = conversation.answered(response)
+            if pause is None:
+                return conversation.result
+            time.sleep(pause)

@@ -1,0 +1,75 @@
+"""What the service answers, as typed models; fields a newer service adds are kept out of the way."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["FeaturePlan", "FeatureRow", "Health", "Plan", "Status", "ViewPlan"]
+
+Status = Literal["PRESENT", "EMPTY", "STALE", "UNKNOWN"]
+Value = float | int | str | bool | list[Any] | None
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class FeatureRow(_Answer):
+    """The features of one entity at one moment.
+
+    `at_ms` is the event-time clock (ms since epoch) that the windows end at. `statuses` and `event_times_ms`
+    are filled only where asked for (`detail=True`).
+    """
+
+    entity: dict[str, str | int]
+    at_ms: int = Field(alias="at")
+    features: dict[str, dict[str, Value]]
+    statuses: dict[str, dict[str, Status]] = {}
+    event_times_ms: dict[str, int | None] = Field({}, alias="event_times")
+
+    @property
+    def at(self) -> datetime:
+        """The clock of this row, in UTC."""
+        return datetime.fromtimestamp(self.at_ms / 1000, UTC)
+
+    def __getitem__(self, reference: str) -> Value:
+        """The value of `view:feature`. Raises KeyError where the row does not hold it."""
+        view, _, feature = reference.partition(":")
+        return self.features[view][feature]
+
+
+class FeaturePlan(_Answer):
+    """One feature: an aggregate of a column over a window of `window_ms`."""
+
+    name: str
+    column: str
+    function: str
+    window_ms: int
+    dtype: str
+
+
+class ViewPlan(_Answer):
+    """A feature view: its entity keys, source topic, time to live and features."""
+
+    name: str
+    entity: list[str]
+    source_topic: str
+    ttl_ms: int | None = None
+    features: list[FeaturePlan]
+
+
+class Plan(_Answer):
+    """What can be asked for."""
+
+    views: list[ViewPlan]
+    services: dict[str, list[str]]
+
+
+class Health(_Answer):
+    """Readiness: `checks` says per dependency what was found."""
+
+    ready: bool
+    checks: dict[str, Any] = {}
