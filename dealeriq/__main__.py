@@ -1,0 +1,5 @@
+"""`python -m dealeriq` is `dealeriq`."""
+
+from dealeriq.cli import main
+
+main()

@@ -1,0 +1,100 @@
+"""The command line: one module a command group, imported when it is asked for."""
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+import typer
+from typer.core import TyperGroup
+
+from schemas.errors import DealerIQError
+
+__all__ = ["COMMANDS", "main"]
+
+# Name on the command line -> (module, one line of help). A module has `app`, a Typer app, or a function `command`.
+# Its own imports are paid when it runs; this list is what `--help` shows.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "demo": ("dealeriq.cli.demo", "Stream the carried orders and chats through the whole system."),
+    "up": ("dealeriq.cli.up", "Start every service whose address is unset, and stay."),
+    "config": ("dealeriq.cli.config", "Show each setting, its value and where that came from."),
+    "import": ("dealeriq.cli.import_", "Bring a file's rows into a topic."),
+    "features": ("dealeriq.cli.features", "Plan, apply and read features."),
+    "schema": ("dealeriq.cli.schema", "Check and register the schemas."),
+    "topics": ("dealeriq.cli.topics", "List, describe and create the topics."),
+    "dlq": ("dealeriq.cli.dlq", "Look at dead letters."),
+    "serve": ("dealeriq.cli.serve", "Run the HTTP service."),
+    "verify": ("dealeriq.cli.verify", "Compare every store with the log."),
+}
+
+
+class _LazyGroup(TyperGroup):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for name, (module, _) in COMMANDS.items() if importlib.util.find_spec(module)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, summary = COMMANDS[cmd_name]
+        if importlib.util.find_spec(module) is None:
+            return None
+        if ctx.resilient_parsing or (ctx.parent is None and _wants_overview()):
+            return click.Command(cmd_name, help=summary)
+        loaded: Any = importlib.import_module(module)
+        app = getattr(loaded, "app", None)
+        if app is None:
+            app = typer.Typer(add_completion=False)
+            app.command(name=cmd_name)(_function_of(loaded, cmd_name))
+        command = typer.main.get_command(app)
+        command.name = cmd_name
+        command.help = command.help or summary
+        return command
+
+
+def _function_of(module: Any, name: str) -> Callable[..., Any]:
+    for candidate in ("command", name, f"{name}_"):
+        if callable(found := getattr(module, candidate, None)):
+            return found  # type: ignore[no-any-return]
+    raise TypeError(f"{module.__name__} has neither `app` nor `command`")
+
+
+def _wants_overview() -> bool:
+    first = next(iter(sys.argv[1:]), "--help")
+    return first in ("--help", "-h")
+
+
+app = typer.Typer(
+    cls=_LazyGroup,
+    name="dealeriq",
+    help="Real-time intelligence of a dealer network.",
+    no_args_is_help=True,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def _root() -> None:
+    """Real-time intelligence of a dealer network."""
+
+
+def main() -> None:
+    """The `dealeriq` command: an error of ours becomes one sentence on stderr and its own exit code."""
+    try:
+        app()
+    except DealerIQError as error:
+        remedy = f" {_sentence(error.remedy)}" if error.remedy else ""
+        print(f"dealeriq: {_sentence(str(error), capital=False)}{remedy}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+    except BrokenPipeError:
+        sys.stderr.close()
+        raise SystemExit(0) from None
+
+
+def _sentence(text: str, capital: bool = True) -> str:
+    text = text.strip()
+    start = text[:1].upper() + text[1:] if capital else text
+    return start if start.endswith((".", "!", "?")) else f"{start}."

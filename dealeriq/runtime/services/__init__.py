@@ -1,0 +1,17 @@
+"""The services that the local runtime starts; one module each, with the same roles: prepare, command, ready."""
+
+from dealeriq.runtime.services.base import Room, Service
+from dealeriq.runtime.services.flink import FlinkJobManager, FlinkTaskManager
+from dealeriq.runtime.services.kafka import Kafka
+from dealeriq.runtime.services.redis import Redis
+from dealeriq.runtime.services.registry import Registry
+
+__all__ = ["SERVICES", "Room", "Service"]
+
+# A name that people ask for, and the children behind it.
+SERVICES: dict[str, tuple[type[Service], ...]] = {
+    "kafka": (Kafka,),
+    "registry": (Registry,),
+    "redis": (Redis,),
+    "flink": (FlinkJobManager, FlinkTaskManager),
+}

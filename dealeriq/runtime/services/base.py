@@ -1,0 +1,58 @@
+"""What every local service has in common."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from dealeriq.runtime.ports import Ports
+from dealeriq.settings import Settings
+
+__all__ = ["Room", "Service"]
+
+
+@dataclass(frozen=True)
+class Room:
+    """Where a service lives: the data folder, its ports, and a line of progress for people."""
+
+    data_dir: Path
+    ports: Ports
+    progress: Callable[[str], None]
+
+    def folder(self, name: str) -> Path:
+        """A folder of the data folder, made if missing."""
+        path = self.data_dir / name
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+
+class Service(ABC):
+    """One service that is started as a child process when its address is unset."""
+
+    name: ClassVar[str]
+    patience_s: ClassVar[float] = 60.0
+
+    def __init__(self, settings: Settings, room: Room) -> None:
+        self.settings = settings
+        self.room = room
+
+    def environment(self) -> dict[str, str]:
+        """Environment variables on top of ours."""
+        return {}
+
+    @abstractmethod
+    def prepare(self) -> list[str]:
+        """Fetches what is missing, writes the configuration, and returns the command. Runs before the first start."""
+
+    @abstractmethod
+    def ready(self) -> bool:
+        """Whether the service does its work now; called again and again, must not raise and answer within a second."""
+
+    @property
+    @abstractmethod
+    def address(self) -> str:
+        """The address that clients use."""
+
+    def resolve(self, settings: Settings) -> None:
+        """Writes the address into the settings."""

@@ -1,0 +1,35 @@
+"""Real services for the tests, started once a run, when the first test asks for them."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dealeriq.runtime import Supervisor
+from dealeriq.settings import Settings, load
+
+
+@pytest.fixture(scope="session")
+def supervisor() -> Iterator[Supervisor]:
+    """Kafka, the registry and Redis on free ports in a folder of their own; addresses that are set are used."""
+    folder = Path(tempfile.mkdtemp(prefix="dealeriq-tests-"))
+    try:
+        with Supervisor(load(), data_dir=folder, prefer_default_ports=False) as running:
+            yield running
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def stack(supervisor: Supervisor) -> Settings:
+    """Settings with the addresses of Kafka, the registry and Redis. Tests share them: use names of your own."""
+    return supervisor.settings
+
+
+@pytest.fixture(scope="session")
+def flink(supervisor: Supervisor) -> Settings:
+    """`stack` with the Flink session cluster beside it."""
+    supervisor.start_services("flink")
+    return supervisor.settings
