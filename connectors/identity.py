@@ -1,8 +1,7 @@
 """How an event that its source gave no id gets one, and which fields of a topic say who it is.
 
-An id is the hash of the event's natural key (`schemas.ids`), so the same row read twice is recognisably the same
-event. A source's own id, where it has one, comes first.
-"""
+An id is the hash of the event's natural key (`schemas.ids`), so the same row read twice is recognisably the
+same event. A source's own id, where it has one, comes first."""
 
 from __future__ import annotations
 
