@@ -1,0 +1,20 @@
+package dealeriq.flink;
+
+/**
+ * One decoded event, cut down to what the views of its topic need.
+ *
+ * <p>Numbers are NaN and coupons -1 where the event has null. A rejected event carries its original record instead and
+ * leaves the stream beside the source, before anything is serialized.
+ */
+final class Event {
+    String key;
+    long id;
+    long time;
+    long ingest;
+    int partition;
+    long offset;
+    String[] texts;
+    double[] numbers;
+    int[] coupons;
+    Outgoing rejected;
+}

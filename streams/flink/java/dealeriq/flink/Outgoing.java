@@ -1,0 +1,44 @@
+package dealeriq.flink;
+
+import java.nio.charset.StandardCharsets;
+import java.util.ArrayList;
+import java.util.List;
+import org.apache.flink.connector.kafka.sink.KafkaRecordSerializationSchema;
+import org.apache.flink.kafka.shaded.org.apache.kafka.clients.producer.ProducerRecord;
+import org.apache.flink.kafka.shaded.org.apache.kafka.common.header.Header;
+import org.apache.flink.kafka.shaded.org.apache.kafka.common.header.internals.RecordHeader;
+
+/** A record ready for Kafka: a tile, or a dead letter with its original bytes. */
+final class Outgoing {
+    String topic;
+    byte[] key;
+    byte[] value;
+    List<String> headerNames = List.of();
+    List<byte[]> headerValues = List.of();
+
+    void header(String name, byte[] value) {
+        if (headerNames.isEmpty()) {
+            headerNames = new ArrayList<>();
+            headerValues = new ArrayList<>();
+        }
+        headerNames.add(name);
+        headerValues.add(value);
+    }
+
+    void header(String name, String value) {
+        header(name, value.getBytes(StandardCharsets.UTF_8));
+    }
+
+    static final class Schema implements KafkaRecordSerializationSchema<Outgoing> {
+        private static final long serialVersionUID = 1L;
+
+        @Override
+        public ProducerRecord<byte[], byte[]> serialize(Outgoing record, KafkaSinkContext context, Long timestamp) {
+            List<Header> headers = new ArrayList<>(record.headerNames.size());
+            for (int i = 0; i < record.headerNames.size(); i++) {
+                headers.add(new RecordHeader(record.headerNames.get(i), record.headerValues.get(i)));
+            }
+            return new ProducerRecord<>(record.topic, null, null, record.key, record.value, headers);
+        }
+    }
+}

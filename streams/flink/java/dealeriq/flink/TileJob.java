@@ -1,0 +1,114 @@
+package dealeriq.flink;
+
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Base64;
+import java.util.List;
+import java.util.Properties;
+import org.apache.flink.api.common.eventtime.WatermarkStrategy;
+import org.apache.flink.api.common.typeinfo.BasicTypeInfo;
+import org.apache.flink.configuration.Configuration;
+import org.apache.flink.connector.base.DeliveryGuarantee;
+import org.apache.flink.connector.kafka.sink.KafkaSink;
+import org.apache.flink.connector.kafka.source.KafkaSource;
+import org.apache.flink.connector.kafka.source.enumerator.initializer.OffsetsInitializer;
+import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.JsonNode;
+import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.ObjectMapper;
+import org.apache.flink.streaming.api.datastream.DataStream;
+import org.apache.flink.streaming.api.datastream.SingleOutputStreamOperator;
+import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment;
+
+/**
+ * Topics to tiles: decode and check (dead letters leave here), deduplicate by id, fold, upsert.
+ *
+ * <p>The one argument is the specification that `streams/flink/job.py` compiles from the feature plan and the topic
+ * catalogue: base64 of JSON, or the path of a file that holds the JSON.
+ */
+public final class TileJob {
+    private TileJob() {}
+
+    /** Builds the graph and submits it to wherever this runs. */
+    public static void main(String[] args) throws Exception {
+        String text = args[0].startsWith("/") ? Files.readString(Path.of(args[0]))
+                : new String(Base64.getUrlDecoder().decode(args[0]), StandardCharsets.UTF_8);
+        JsonNode spec = new ObjectMapper().readTree(text);
+        Configuration configuration = new Configuration();
+        spec.get("flink").properties().forEach(e -> configuration.setString(e.getKey(), e.getValue().asText()));
+        StreamExecutionEnvironment env = StreamExecutionEnvironment.getExecutionEnvironment(configuration);
+        env.configure(configuration);
+        build(env, spec);
+        env.executeAsync(spec.get("job").asText());
+    }
+
+    static void build(StreamExecutionEnvironment env, JsonNode spec) {
+        Properties kafka = properties(spec.get("kafka"));
+        JsonNode registry = spec.get("registry");
+        long flush = spec.get("flush_ms").asLong();
+        long catchUp = spec.get("catch_up_ms").asLong();
+        int most = spec.get("most_tiles").asInt();
+        long horizon = spec.get("dedupe_horizon_ms").asLong();
+        KafkaSink<Outgoing> sink = KafkaSink.<Outgoing>builder()
+                .setBootstrapServers(kafka.getProperty("bootstrap.servers"))
+                .setKafkaProducerConfig(producer(kafka))
+                .setRecordSerializer(new Outgoing.Schema())
+                .setDeliveryGuarantee(DeliveryGuarantee.AT_LEAST_ONCE)
+                .build();
+        List<ViewSpec> views = new ArrayList<>();
+        DataStream<Partial> partials = null;
+        DataStream<Outgoing> deadLetters = null;
+        for (JsonNode json : spec.get("topics")) {
+            TopicSpec topic = new TopicSpec(json, (char) ('A' + views.size()));
+            views.addAll(topic.views);
+            KafkaSource<Event> source = KafkaSource.<Event>builder()
+                    .setProperties(kafka)
+                    .setBootstrapServers(kafka.getProperty("bootstrap.servers"))
+                    .setTopics(topic.name)
+                    .setGroupId(spec.get("group").asText())
+                    // Without a checkpoint there is no state either: tiles are right only if every event is folded.
+                    .setStartingOffsets(OffsetsInitializer.earliest())
+                    .setDeserializer(new EventDecoder(topic, new Registry(registry.get("url").asText(),
+                            registry.get("username").asText(""), registry.get("password").asText(""))))
+                    .build();
+            SingleOutputStreamOperator<Event> valid = env
+                    .fromSource(source, WatermarkStrategy.noWatermarks(), topic.name, Types.EVENT)
+                    .uid("source-" + topic.name)
+                    .process(new DeadLetters())
+                    .returns(Types.EVENT)
+                    .name("check " + topic.name)
+                    .uid("check-" + topic.name);
+            DataStream<Outgoing> rejected = valid.getSideOutput(DeadLetters.TAG);
+            deadLetters = deadLetters == null ? rejected : deadLetters.union(rejected);
+            DataStream<Partial> folded = valid
+                    .keyBy(e -> e.key, BasicTypeInfo.STRING_TYPE_INFO)
+                    .transform("deduplicate " + topic.name, Types.PARTIAL,
+                            new Deduplicate(topic, horizon, flush, catchUp, most))
+                    .uid("deduplicate-" + topic.name);
+            partials = partials == null ? folded : partials.union(folded);
+        }
+        partials.keyBy(p -> p.key, BasicTypeInfo.STRING_TYPE_INFO)
+                .transform("fold tiles", Types.OUTGOING, new Fold(views.toArray(new ViewSpec[0]), flush, catchUp, most))
+                .uid("fold")
+                .sinkTo(sink)
+                .name("tiles")
+                .uid("tiles");
+        deadLetters.sinkTo(sink).name("dead letters").uid("dead-letters");
+    }
+
+    private static Properties producer(Properties kafka) {
+        Properties p = new Properties();
+        p.putAll(kafka);
+        p.putIfAbsent("linger.ms", "5");
+        p.putIfAbsent("batch.size", "131072");
+        p.putIfAbsent("compression.type", "lz4");
+        p.putIfAbsent("max.request.size", "16777216"); // a dead letter may be as large as any record the broker took
+        return p;
+    }
+
+    private static Properties properties(JsonNode json) {
+        Properties p = new Properties();
+        json.properties().forEach(e -> p.setProperty(e.getKey(), e.getValue().asText()));
+        return p;
+    }
+}
