@@ -105,7 +105,7 @@ def topic(name: str) -> Topic:
 
 
 def subjects() -> Iterator[tuple[str, Schema, Topic]]:
-    """Yield (subject, schema, topic) for every registered schema: `NAME-value`, and `NAME-key` where one exists."""
+    """Yield (subject, schema, topic) of every schema: `NAME-value`, and `NAME-key` where the key has one."""
     for each in CATALOGUE.values():
         if each.key_schema is not None:
             yield f"{each.name}-key", each.key_schema, each
@@ -137,8 +137,8 @@ def _declare(
         owner=owner,
         writers=tuple(writers.split()),
         readers=tuple(readers.split()),
-        # Faust's client reads gzip without further codecs; a message in lz4 or zstd would stop its agent. The broker
-        # recompresses what others send.
+        # Faust's client reads gzip without further codecs; a message in lz4 or zstd would stop its agent.
+        # The broker recompresses what others send.
         compression="gzip" if "-agent" in readers else "producer",
         **more,
     )
