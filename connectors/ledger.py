@@ -1,4 +1,4 @@
-"""The ledger of what was already written: one entry for each import and for each player, in the topic `imports`.
+"""The ledger of what was already written: one entry for each import and player, in the topic `imports`.
 
 An entry is written in the same Kafka transaction as the rows that it counts, so the two agree after any
 crash. The topic is compacted; the newest entry of an id counts."""
