@@ -1,15 +1,14 @@
 package dealeriq.flink;
 
-import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
-import java.util.Base64;
 import java.util.List;
 import java.util.Properties;
 import org.apache.flink.api.common.eventtime.WatermarkStrategy;
 import org.apache.flink.api.common.typeinfo.BasicTypeInfo;
 import org.apache.flink.configuration.Configuration;
+import org.apache.flink.core.execution.JobClient;
 import org.apache.flink.connector.base.DeliveryGuarantee;
 import org.apache.flink.connector.kafka.sink.KafkaSink;
 import org.apache.flink.connector.kafka.source.KafkaSource;
@@ -23,23 +22,23 @@ import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment;
 /**
  * Topics to tiles: decode and check (dead letters leave here), deduplicate by id, fold, upsert.
  *
- * <p>The one argument is the specification that `streams/flink/job.py` compiles from the feature plan and the topic
- * catalogue: base64 of JSON, or the path of a file that holds the JSON.
+ * <p>The specification that `streams/flink/job.py` compiles from the feature plan and the topic catalogue comes as JSON
+ * on standard input, because it may hold passwords; or in a file that the one argument names.
  */
 public final class TileJob {
     private TileJob() {}
 
     /** Builds the graph and submits it to wherever this runs. */
     public static void main(String[] args) throws Exception {
-        String text = args[0].startsWith("/") ? Files.readString(Path.of(args[0]))
-                : new String(Base64.getUrlDecoder().decode(args[0]), StandardCharsets.UTF_8);
+        byte[] text = args.length > 0 ? Files.readAllBytes(Path.of(args[0])) : System.in.readAllBytes();
         JsonNode spec = new ObjectMapper().readTree(text);
         Configuration configuration = new Configuration();
         spec.get("flink").properties().forEach(e -> configuration.setString(e.getKey(), e.getValue().asText()));
         StreamExecutionEnvironment env = StreamExecutionEnvironment.getExecutionEnvironment(configuration);
-        env.configure(configuration);
+        env.configure(configuration, TileJob.class.getClassLoader());
         build(env, spec);
-        env.executeAsync(spec.get("job").asText());
+        JobClient job = env.executeAsync(spec.get("job").asText());
+        System.out.println("job " + job.getJobID());
     }
 
     static void build(StreamExecutionEnvironment env, JsonNode spec) {

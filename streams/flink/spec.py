@@ -1,0 +1,121 @@
+"""Feature plan, topic catalogue and schema ids to the specification that the Java job reads. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from features.plan import ViewPlan
+from features.sketch import PRECISION
+from schemas.catalogue import topic
+
+__all__ = ["DEDUPE_HORIZON_MS", "Timing", "job_spec"]
+
+_DAY_MS = 86_400_000
+DEDUPE_HORIZON_MS = 7 * _DAY_MS
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How long records are held.
+
+    A mini-batch waits `flush_ms` twice (deduplicate, fold) while the job is live and `catch_up_ms` while it is behind.
+    An event id counts once within `dedupe_horizon_ms` of processing time (0: no deduplication). `checkpoint_ms` is
+    what is computed again after a crash.
+    """
+
+    flush_ms: int = 40
+    catch_up_ms: int = 1_000
+    checkpoint_ms: int = 5_000
+    dedupe_horizon_ms: int = DEDUPE_HORIZON_MS
+    most_tiles: int = 50_000
+
+
+def job_spec(
+    name: str,
+    views: Sequence[ViewPlan],
+    schema_ids: Mapping[str, int],
+    *,
+    kafka: Mapping[str, str],
+    registry: Mapping[str, str],
+    flink: Mapping[str, str],
+    timing: Timing | None = None,
+    names: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Return the specification of one job.
+
+    `schema_ids` maps subjects to ids (`Registry.register_all`), `flink` holds Flink configuration, `names` gives a
+    topic another name on the cluster (tests, a backfill beside the live view).
+    """
+    timing = timing or Timing()
+    physical = dict(names or {})
+    sources = dict.fromkeys(view.source_topic for view in views)
+    return {
+        "job": name,
+        "group": f"dealeriq-{name}",
+        "kafka": dict(kafka),
+        "registry": {"url": "", "username": "", "password": "", **registry},
+        "flush_ms": timing.flush_ms,
+        "catch_up_ms": timing.catch_up_ms,
+        "most_tiles": timing.most_tiles,
+        "dedupe_horizon_ms": timing.dedupe_horizon_ms,
+        "flink": {"execution.checkpointing.interval": f"{timing.checkpoint_ms} ms", **_FLINK, **flink},
+        "topics": [
+            _topic(source, [view for view in views if view.source_topic == source], schema_ids, physical)
+            for source in sources
+        ],
+    }
+
+
+_FLINK = {
+    "pipeline.object-reuse": "true",
+    "pipeline.generic-types": "false",
+    "execution.checkpointing.externalized-checkpoint-retention": "RETAIN_ON_CANCELLATION",
+    "execution.checkpointing.num-retained": "3",
+    "execution.checkpointing.tolerable-failed-checkpoints": "10",
+    "execution.buffer-timeout.interval": "5 ms",
+    "restart-strategy.type": "exponential-delay",
+    "restart-strategy.exponential-delay.initial-backoff": "200 ms",
+    "restart-strategy.exponential-delay.max-backoff": "10 s",
+    "restart-strategy.exponential-delay.attempts-before-reset-backoff": "2147483647",
+}
+
+
+def _topic(
+    name: str, views: Iterable[ViewPlan], schema_ids: Mapping[str, int], names: Mapping[str, str]
+) -> dict[str, Any]:
+    declared = topic(name)
+    return {
+        "name": names.get(name, name),
+        "dead_letters": names.get(declared.dead_letters, declared.dead_letters),
+        "schema": declared.schema,
+        "id": "event_id",
+        "time": "event_time",
+        "key": list(declared.key),
+        "distinct_precision": PRECISION,
+        "views": [_view(view, schema_ids, names) for view in views],
+    }
+
+
+def _view(view: ViewPlan, schema_ids: Mapping[str, int], names: Mapping[str, str]) -> dict[str, Any]:
+    tiles = topic(f"tiles.{view.name}")
+    assert tiles.schema is not None, tiles.name
+    assert tiles.key_schema is not None, tiles.name
+    return {
+        "name": view.name,
+        "topic": names.get(tiles.name, tiles.name),
+        "entity": list(view.entity),
+        "grains_ms": list(view.grains_ms),
+        "retention_ms": [view.retention_ms[grain] + view.lateness_ms for grain in view.grains_ms],
+        "columns": [{"column": column, "partials": list(partials)} for column, partials in view.columns.items()],
+        "key_schema_id": schema_ids[f"{tiles.name}-key"],
+        "value_schema_id": schema_ids[f"{tiles.name}-value"],
+        "key_fields": [field["name"] for field in tiles.key_schema["fields"]],
+        "value_fields": [{"name": field["name"], "branch": _branch(field["type"])} for field in tiles.schema["fields"]],
+    }
+
+
+def _branch(avro: Any) -> int:
+    """Return which branch of a nullable field's union is its value, or -1 for a field that is never null."""
+    return next(i for i, each in enumerate(avro) if each != "null") if isinstance(avro, list) else -1
