@@ -1,0 +1,1 @@
+"""The Feast repository: entities, sources, views and services. This is the one place where a feature is defined."""
