@@ -1,8 +1,8 @@
 """Every setting, typed, from one file and the environment; each value knows where it came from.
 
-The environment wins over the file, the file over the default. `DEALERIQ_KAFKA__BOOTSTRAP` is `bootstrap` in the
-section `[kafka]` of `dealeriq.toml`. The file is the one that `DEALERIQ_CONFIG` names, else `dealeriq.toml` in the
-working folder.
+The environment wins over the file, the file over the default. `DEALERIQ_KAFKA__BOOTSTRAP` is `bootstrap` in
+the section `[kafka]` of `dealeriq.toml`. The file is the one that `DEALERIQ_CONFIG` names, else
+`dealeriq.toml` in the working folder.
 """
 
 import json
@@ -32,7 +32,7 @@ __all__ = [
 
 _PREFIX = "DEALERIQ_"
 _DELIMITER = "__"
-# Variables with the prefix that are not settings of the system: where the runtime finds and keeps its own tools.
+# Variables with the prefix that are no settings of the system: where the runtime finds and keeps its own tools.
 _OTHER = frozenset({"CONFIG", "CACHE_DIR", "JAVA_HOME", "MAVEN_URL", "METRICS_PORT", "PYTHON"})
 
 

@@ -6,16 +6,15 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import click
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from schemas.errors import DealerIQError
 
 __all__ = ["COMMANDS", "main"]
 
-# Name on the command line -> (module, one line of help). A module has `app`, a Typer app, or a function `command`.
-# Its own imports are paid when it runs; this list is what `--help` shows.
+# Name on the command line -> (module, one line of help). A module has `app`, a Typer app, or `command`, a
+# function. Its own imports are paid when it runs; this list is what `--help` shows.
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("dealeriq.cli.demo", "Stream the carried orders and chats through the whole system."),
     "up": ("dealeriq.cli.up", "Start every service whose address is unset, and stay."),
@@ -31,17 +30,17 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 
 class _LazyGroup(TyperGroup):
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:
         return [name for name, (module, _) in COMMANDS.items() if importlib.util.find_spec(module)]
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in COMMANDS:
             return None
         module, summary = COMMANDS[cmd_name]
         if importlib.util.find_spec(module) is None:
             return None
         if ctx.resilient_parsing or (ctx.parent is None and _wants_overview()):
-            return click.Command(cmd_name, help=summary)
+            return TyperCommand(cmd_name, help=summary)
         loaded: Any = importlib.import_module(module)
         app = getattr(loaded, "app", None)
         if app is None:

@@ -12,7 +12,9 @@ _SERVICES = ("kafka", "registry", "redis", "flink")
 
 
 def command(
-    services: list[str] = typer.Argument(None, help=f"Which of {', '.join(_SERVICES)}; all when none is named."),
+    services: list[str] = typer.Argument(
+        None, help=f"Which of {', '.join(_SERVICES)}; all when none is named."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print the addresses as one JSON object."),
     once: bool = typer.Option(False, "--exit", help="Stop as soon as everything is ready."),
 ) -> None:
@@ -24,7 +26,9 @@ def command(
     with Supervisor(load(), services=names) as supervisor:
         status = supervisor.status()
         if as_json:
-            typer.echo(json.dumps({"ready_s": round(supervisor.start_seconds, 2), "services": _as_data(status)}))
+            typer.echo(
+                json.dumps({"ready_s": round(supervisor.start_seconds, 2), "services": _as_data(status)})
+            )
         else:
             typer.echo(_as_table(status))
             typer.echo(f"ready after {supervisor.start_seconds:.1f} s; Ctrl-C stops everything", err=True)

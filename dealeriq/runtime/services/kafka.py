@@ -3,7 +3,7 @@
 import subprocess
 from pathlib import Path
 
-from dealeriq.runtime.errors import ServiceFailed
+from dealeriq.runtime.errors import ServiceFailedError
 from dealeriq.runtime.jars import ensure
 from dealeriq.runtime.java import java
 from dealeriq.runtime.services.base import Service
@@ -87,7 +87,8 @@ class Kafka(Service):
         if not (folder / "data" / "meta.properties").exists():
             self._format(classpath, properties, logging)
         return [
-            java(), "-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:MaxDirectMemorySize=128m", "-XX:+ExitOnOutOfMemoryError",
+            java(), "-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:MaxDirectMemorySize=128m",
+            "-XX:+ExitOnOutOfMemoryError",
             f"-Dlog4j2.configurationFile={logging}", "-cp", classpath, "kafka.Kafka", str(properties),
         ]  # fmt: skip
 
@@ -117,8 +118,8 @@ class Kafka(Service):
 
     def _format(self, classpath: str, properties: Path, logging: Path) -> None:
         command = [
-            java(), "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", f"-Dlog4j2.configurationFile={logging}", "-cp", classpath,
-            "kafka.tools.StorageTool", "format", "--ignore-formatted",
+            java(), "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", f"-Dlog4j2.configurationFile={logging}",
+            "-cp", classpath, "kafka.tools.StorageTool", "format", "--ignore-formatted",
             "--cluster-id", "ZGVhbGVyaXEtbG9jYWwtMQ", "--config", str(properties),
         ]  # fmt: skip
         done = subprocess.run(command, capture_output=True, text=True)
@@ -126,7 +127,7 @@ class Kafka(Service):
             log = properties.with_name("format.log")
             log.write_text(done.stdout + done.stderr)
             last = (done.stderr or done.stdout).strip().splitlines()[-1:]
-            raise ServiceFailed(
+            raise ServiceFailedError(
                 f"kafka: its storage could not be formatted: {''.join(last)[:200]} (log: {log})"
             )
 

@@ -31,8 +31,9 @@ class Registry(Service):
         (home,) = ensure("registry", self.room.progress)
         (runner,) = home.glob("*-runner.jar")
         return [
-            java(), "-Xms64m", "-Xmx192m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:+ExitOnOutOfMemoryError",
-            "-Djava.util.logging.manager=org.jboss.logmanager.LogManager", "-jar", str(runner),
+            java(), "-Xms64m", "-Xmx192m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
+            "-XX:+ExitOnOutOfMemoryError", "-Djava.util.logging.manager=org.jboss.logmanager.LogManager",
+            "-jar", str(runner),
         ]  # fmt: skip
 
     def environment(self) -> dict[str, str]:
