@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
-from uuid import uuid4
 
 from confluent_kafka import OFFSET_BEGINNING, KafkaException, TopicPartition
 
@@ -87,11 +86,8 @@ def redrive(settings: KafkaSettings, topic_name: str, limit: int | None = None) 
     new dead letter.
     """
     reader = consumer(settings, REDRIVE_GROUP)
-    # A fresh transactional id: two redrives at once would fence each other otherwise, and a crash leaves no
-    # promise.
-    writer = producer(
-        settings, transactional_id=f"{REDRIVE_GROUP}-{uuid4().hex}", transaction_timeout_ms=60_000
-    )
+    # One id a topic: a second redrive fences the first off before it reads the position, so none sends twice.
+    writer = producer(settings, transactional_id=f"{REDRIVE_GROUP}-{topic_name}", transaction_timeout_ms=60_000)
     sent = 0
     try:
         writer.init_transactions(30.0)

@@ -235,7 +235,7 @@ def without_dead_letter_headers(headers: Iterable[tuple[str, bytes | None]] | No
 
 
 def _dotted(overrides: dict[str, Any]) -> dict[str, Any]:
-    return {name.replace("_", "."): value for name, value in overrides.items()}
+    return {name if name == "log_level" else name.replace("_", "."): value for name, value in overrides.items()}
 
 
 def _limit(name: str) -> int:

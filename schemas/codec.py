@@ -15,7 +15,6 @@ from fastavro import parse_schema, schemaless_reader, schemaless_writer
 
 from schemas.catalogue import topic
 from schemas.errors import EncodeError, UndecodableError
-from schemas.validate import integer_fields
 
 __all__ = ["Decoder", "Encoder", "Record", "UndecodableError", "plain"]
 
@@ -63,7 +62,8 @@ class Encoder:
         self.schema_id = schema_id
         self._schema = parse_schema(plain(schema))
         self._header = _HEADER.pack(0, schema_id)
-        self._integers = integer_fields(schema)
+        self._numbers = _number_fields(schema)
+        self._ints = tuple(field["name"] for field in schema["fields"] if field["type"] == "int")
 
     def encode(self, record: Record) -> bytes:
         """Return the message's bytes. Raises EncodeError, naming the fields that do not fit; nothing is
@@ -72,9 +72,12 @@ class Encoder:
         buffer = BytesIO()
         buffer.write(self._header)
         try:
-            for name in self._integers:  # fastavro would cut 3.7 to 3 without a word
-                if record[name].__class__ is float:
-                    raise TypeError(f"{name} is a float: {record[name]!r}")
+            for name, allowed in self._numbers:  # fastavro would cut 3.7 to 3 and read "1" as 1 without a word
+                if record.get(name, 0).__class__ not in allowed:
+                    raise TypeError(f"{name} is {record[name]!r}, and must be a number")
+            for name in self._ints:  # and writes an int that Java cannot read
+                if not -2_147_483_648 <= record.get(name, 0) <= 2_147_483_647:
+                    raise TypeError(f"{name} {record[name]} does not fit 32 bits")
             schemaless_writer(buffer, self._schema, record)
         except Exception as error:
             raise self._explain(record, error) from error
@@ -156,3 +159,12 @@ class Decoder:
         schemas = (parsed, None if writer == self._plain_reader else self._reader)
         self._schemas[data[:_HEADER_SIZE]] = schemas
         return schemas
+
+
+def _number_fields(schema: Schema) -> tuple[tuple[str, tuple[type, ...]], ...]:
+    """The fields that hold a number and never null, with the classes that are written without loss."""
+    allowed = {"int": (int,), "long": (int,), "float": (float, int), "double": (float, int)}
+    kinds = (
+        (f["name"], f["type"]["type"] if isinstance(f["type"], dict) else f["type"]) for f in schema["fields"]
+    )
+    return tuple((name, allowed[kind]) for name, kind in kinds if isinstance(kind, str) and kind in allowed)

@@ -14,7 +14,7 @@ from typing import Any
 from schemas.bounds import Bound, bounds
 from schemas.catalogue import topic
 
-__all__ = ["integer_fields", "problems"]
+__all__ = ["problems"]
 
 Check = Callable[[Any], str | None]
 
@@ -44,16 +44,6 @@ def problems(topic_name: str, record: dict[str, Any]) -> list[str]:
     if not record.keys() <= names:
         found += [f"{name} is not a field of {topic_name}" for name in record if name not in names]
     return found
-
-
-def integer_fields(schema: dict[str, Any]) -> tuple[str, ...]:
-    """Return the required int and long fields (times among them) of a record schema."""
-    return tuple(
-        field["name"]
-        for field in schema["fields"]
-        if "default" not in field
-        and (field["type"]["type"] if isinstance(field["type"], dict) else field["type"]) in ("int", "long")
-    )
 
 
 @cache

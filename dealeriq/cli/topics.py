@@ -28,7 +28,7 @@ def list_topics(
         from dealeriq.settings import load
 
         found = partition_counts(load().kafka)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "topic": each.name,
             "partitions": each.partitions,
