@@ -47,7 +47,7 @@ class Service(ABC):
 
     @abstractmethod
     def ready(self) -> bool:
-        """Whether the service does its work now; called often, so it answers within two seconds, never raises."""
+        """Whether the service does its work now; called often: answers within two seconds, never raises."""
 
     @property
     @abstractmethod

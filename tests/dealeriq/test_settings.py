@@ -1,0 +1,84 @@
+"""Settings: from file and environment, each with its source, secrets masked."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from dealeriq.settings import SettingsError, load
+
+
+def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "dealeriq.toml"
+    file.write_text('[kafka]\nbootstrap = "file:1"\n[http]\nport = 9000\n')
+    environment = {"DEALERIQ_CONFIG": str(file), "DEALERIQ_KAFKA__BOOTSTRAP": "environment:1"}
+    settings = load(environment)
+    assert settings.kafka.bootstrap == "environment:1"
+    assert settings.http.port == 9000
+    sources = {value.name: value.source for value in settings.values(environment)}
+    assert sources["kafka.bootstrap"] == "environment DEALERIQ_KAFKA__BOOTSTRAP"
+    assert sources["http.port"] == f"file {file}"
+    assert sources["redis.url"] == "default"
+
+
+def test_every_setting_has_a_description() -> None:
+    assert [value.name for value in load({}).values({}) if not value.description] == []
+
+
+def test_secrets_are_masked() -> None:
+    settings = load(
+        {"DEALERIQ_KAFKA__SASL_PASSWORD": "hunter2", "DEALERIQ_REDIS__URL": "redis://u:hunter2@h:1/0"}
+    )
+    shown = " ".join(value.shown for value in settings.values({}))
+    assert "hunter2" not in shown
+    assert "redis://********@h:1/0" in shown
+
+
+@pytest.mark.parametrize(
+    ("environment", "told"),
+    [
+        ({"DEALERIQ_HTTP__PORT": "many"}, r"http.port \(DEALERIQ_HTTP__PORT\).*came 'many'"),
+        ({"DEALERIQ_KAFKA__BOOTSTRP": "x"}, "DEALERIQ_KAFKA__BOOTSTRP names no setting"),
+        ({"DEALERIQ_CONFIG": "nowhere.toml"}, "nowhere.toml .* does not exist"),
+    ],
+)
+def test_a_wrong_setting_is_one_sentence(environment: dict[str, str], told: str) -> None:
+    with pytest.raises(SettingsError, match=told) as caught:
+        load(environment)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_wrong_password_is_not_told() -> None:
+    with pytest.raises(SettingsError) as caught:
+        load({"DEALERIQ_REDIS__TIMEOUT_S": "-1", "DEALERIQ_REDIS__PASSWORD": "hunter2"})
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_child_gets_the_same_settings() -> None:
+    parent = load(
+        {
+            "DEALERIQ_KAFKA__SECURITY_PROTOCOL": "SASL_SSL",
+            "DEALERIQ_KAFKA__SASL_PASSWORD": "s p a c e",
+            "DEALERIQ_FLINK__DEDUPLICATE": "false",
+            "DEALERIQ_DEMO__ORDERS": "5",
+            "DEALERIQ_DATA_DIR": "/somewhere else",
+        }
+    )
+    assert load(parent.environment()) == parent
+
+
+def test_security_reaches_every_kafka_client() -> None:
+    kafka = load({}).kafka
+    kafka.bootstrap = "broker:9093"
+    kafka.security_protocol = "SASL_SSL"
+    kafka.sasl_mechanism = "SCRAM-SHA-512"
+    kafka.sasl_username, kafka.sasl_password = "dealer", SecretStr('quo"te')
+    for config, password in (
+        (kafka.client_config(), 'quo"te'),
+        (kafka.flink_properties(), r'password="quo\"te"'),
+        (kafka.aiokafka(), 'quo"te'),
+    ):
+        values = [str(value) for value in config.values()]
+        assert "SASL_SSL" in values
+        assert "SCRAM-SHA-512" in values
+        assert any(password in value for value in values)
