@@ -32,7 +32,7 @@ class AsyncDealerIQ:
 
     >>> from dealeriq.client import AsyncDealerIQ
     >>> async def main() -> None:
-    ...     async with AsyncDealerIQ("http://127.0.0.1:8080") as dealeriq:
+    ...     async with AsyncDealerIQ("http://127.0.0.1:8000") as dealeriq:
     ...         rows = await dealeriq.features_many(["364", "367"])
     ...         print([row["dealer_orders:amount_sum_7d"] for row in rows])
     >>> import asyncio; asyncio.run(main())                           # doctest: +SKIP

@@ -31,7 +31,7 @@ class DealerIQ:
     """Reads real-time features of dealers.
 
     >>> from dealeriq.client import DealerIQ
-    >>> with DealerIQ("http://127.0.0.1:8080") as dealeriq:          # doctest: +SKIP
+    >>> with DealerIQ("http://127.0.0.1:8000") as dealeriq:          # doctest: +SKIP
     ...     row = dealeriq.features("364")
     ...     row["dealer_orders:amount_sum_7d"]
     18233.75

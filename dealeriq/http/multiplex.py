@@ -103,7 +103,7 @@ class MultiplexedRedis(asyncio.Protocol):
             future.set_result([])
             return future
         pack = hiredis.pack_command
-        self._outgoing += [pack(tuple(command)) for command in commands]
+        self._outgoing += [pack(tuple(command)) for command in commands]  # type: ignore[arg-type]
         self._waiting.append(_Call(future, len(commands), self._loop.time()))
         if not self._flushing:
             self._flushing = True

@@ -1,6 +1,6 @@
 """Every error over HTTP is a problem document (RFC 9457): what came, what is allowed, what to do.
 
-The kinds are declared once here; the OpenAPI document, the pages under `/problems/` and the client's error classes
+The kinds are declared once here; the OpenAPI document, the pages under `/problems/` and the client's errors
 follow from them.
 """
 

@@ -15,7 +15,10 @@ class HttpSettings(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     host: str = Field("127.0.0.1", description="address to listen on")
-    port: int = Field(8080, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    url: str | None = Field(
+        None, description="base URL under which clients reach the service; unset: host and port"
+    )
     clock: Literal["wall", "event"] = Field(
         "wall",
         description="what `now` means when a request names no time: wall clock, or latest event time (replays)",

@@ -1,0 +1,135 @@
+"""The OpenAPI 3.1 document, made from the route table and the kinds of problems."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from typing import Any
+
+from dealeriq.http.problems import KINDS
+from dealeriq.http.routes import ROUTES, Route
+
+__all__ = ["document"]
+
+_NUMBER_OR_TEXT = {"type": ["number", "string", "boolean", "null", "array"]}
+API_VERSION = "1.0.0"  # of the addresses and answers, not of the package that serves them
+
+_STATUS = {"type": "string", "enum": ["PRESENT", "EMPTY", "STALE", "UNKNOWN"]}
+
+
+def _nested(values: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "additionalProperties": {"type": "object", "additionalProperties": values}}
+
+
+_ROW: dict[str, Any] = {
+    "entity": {"type": "object", "additionalProperties": {"type": ["string", "integer"]}},
+    "features": _nested(_NUMBER_OR_TEXT),
+    "statuses": _nested(_STATUS),
+    "event_times": {"type": "object", "additionalProperties": {"type": ["integer", "null"]}},
+}
+_AT = {"type": "integer", "description": "event-time clock of the answer, ms since epoch"}
+
+SCHEMAS: dict[str, Any] = {
+    "FeatureRow": {
+        "type": "object",
+        "required": ["entity", "at", "features"],
+        "properties": {**_ROW, "at": _AT},
+    },
+    "FeatureRows": {
+        "type": "object",
+        "required": ["at", "results"],
+        "properties": {
+            "at": _AT,
+            "results": {
+                "type": "array",
+                "items": {"type": "object", "required": ["entity", "features"], "properties": _ROW},
+            },
+        },
+    },
+    "Plan": {
+        "type": "object",
+        "required": ["views", "services"],
+        "properties": {
+            "views": {"type": "array", "items": {"type": "object"}},
+            "services": {
+                "type": "object",
+                "additionalProperties": {"type": "array", "items": {"type": "string"}},
+            },
+        },
+    },
+    "Health": {
+        "type": "object",
+        "required": ["ready"],
+        "properties": {"ready": {"type": "boolean"}, "checks": {"type": "object"}},
+    },
+    "Problem": {
+        "type": "object",
+        "required": ["type", "title", "status", "detail", "instance", "remedy"],
+        "properties": {
+            "type": {"type": "string", "format": "uri-reference"},
+            "title": {"type": "string"},
+            "status": {"type": "integer"},
+            "detail": {"type": "string", "description": "what came and what is allowed"},
+            "instance": {"type": "string"},
+            "remedy": {"type": "string", "description": "what to do"},
+        },
+    },
+}
+
+
+def document() -> dict[str, Any]:
+    """The whole document."""
+    paths: dict[str, dict[str, Any]] = defaultdict(dict)
+    for route in ROUTES:
+        paths[route.path][route.method.lower()] = _operation(route)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "DealerIQ", "version": API_VERSION, "license": {"name": "Apache-2.0"}},
+        "paths": dict(paths),
+        "components": {
+            "schemas": SCHEMAS,
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+
+
+def _operation(route: Route) -> dict[str, Any]:
+    parameters = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in re.findall(r"{(\w+)}", route.path)
+    ] + [
+        {"name": name, "in": "query", "description": meaning, "schema": {"type": "string"}}
+        for name, meaning in route.query.items()
+    ]
+    operation: dict[str, Any] = {
+        "operationId": route.name,
+        "summary": route.summary,
+        "parameters": parameters,
+        "responses": {
+            "200": {"description": "the answer", "content": _content(route.answer)},
+            **_problems(route),
+        },
+    }
+    if route.body is not None:
+        operation["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": dict(route.body)}},
+        }
+    if route.guarded:
+        operation["security"] = [{}, {"token": []}]
+    return operation
+
+
+def _content(answer: str) -> dict[str, Any]:
+    if "/" in answer:
+        return {answer: {"schema": {"type": "string"}}}
+    schema = {"$ref": f"#/components/schemas/{answer}"} if answer in SCHEMAS else {"type": "object"}
+    return {"application/json": {"schema": schema}}
+
+
+def _problems(route: Route) -> dict[str, Any]:
+    titles: dict[str, list[str]] = defaultdict(list)
+    for slug in (*route.problems, "internal"):
+        titles[str(KINDS[slug].status)].append(KINDS[slug].title)
+    schema = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {status: {"description": "; ".join(each), "content": schema} for status, each in titles.items()}

@@ -1,0 +1,125 @@
+"""Every address of the service, once: dispatch, OpenAPI and the page at `/` are made from this table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["ROUTES", "Route"]
+
+
+@dataclass(frozen=True)
+class Route:
+    """One method of one address; `handler` names the method of `Handlers` that answers."""
+
+    name: str
+    method: str
+    path: str
+    handler: str
+    summary: str
+    problems: tuple[str, ...] = ()
+    query: Mapping[str, str] = field(default_factory=dict)
+    body: Mapping[str, Any] | None = None
+    answer: str = "object"
+    guarded: bool = False
+    keeps_raw: bool = False
+    segments: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "segments", tuple(self.path.split("/")[1:]))
+
+
+AT = "event-time clock that windows end at: ms since epoch, or ISO 8601 with offset; default: now"
+DETAIL = (
+    "`true` adds the status of each feature (PRESENT, EMPTY, STALE, UNKNOWN) and the event time of each view"
+)
+READ = ("malformed-request", "unauthorized", "unknown-service", "wrong-entity", "store-unavailable")
+
+MANY_BODY: Mapping[str, Any] = {
+    "type": "object",
+    "required": ["entities"],
+    "additionalProperties": False,
+    "properties": {
+        "service": {
+            "type": "string",
+            "description": "a feature service or view; one of service, views, features",
+        },
+        "views": {"type": "array", "items": {"type": "string"}, "description": "all features of these views"},
+        "features": {"type": "array", "items": {"type": "string"}, "description": "`view:feature` references"},
+        "entities": {"type": "array", "items": {"type": "object"}, "description": "each a mapping of its keys"},
+        "at": {"type": ["string", "integer"], "description": AT},
+        "detail": {"type": "boolean", "description": DETAIL},
+    },
+}
+
+ROUTES: tuple[Route, ...] = (
+    Route("page", "GET", "/", "page", "The addresses, for people", answer="text/html"),
+    Route(
+        "features",
+        "GET",
+        "/v1/features/{service}/{entity}",
+        "features",
+        "Features of one entity; several keys stand comma-separated, in the order of /v1/plan",
+        READ,
+        {"at": AT, "detail": DETAIL},
+        answer="FeatureRow",
+        guarded=True,
+        keeps_raw=True,
+    ),
+    Route(
+        "features_by_query",
+        "GET",
+        "/v1/features/{service}",
+        "features_by_query",
+        "Features of one entity whose keys are query parameters",
+        READ,
+        {"at": AT, "detail": DETAIL},
+        answer="FeatureRow",
+        guarded=True,
+    ),
+    Route(
+        "features_many",
+        "POST",
+        "/v1/features",
+        "features_many",
+        "Features of many entities",
+        (*READ, "too-large", "unknown-feature"),
+        body=MANY_BODY,
+        answer="FeatureRows",
+        guarded=True,
+    ),
+    Route(
+        "dealer",
+        "GET",
+        "/v1/dealers/{dealer_id}/features",
+        "dealer",
+        "Features of one dealer: the feature service `dealer`",
+        READ,
+        {"at": AT, "detail": DETAIL},
+        answer="FeatureRow",
+        guarded=True,
+    ),
+    Route(
+        "plan",
+        "GET",
+        "/v1/plan",
+        "plan",
+        "Feature services and views",
+        ("unauthorized",),
+        answer="Plan",
+        guarded=True,
+    ),
+    Route("healthz", "GET", "/healthz", "healthz", "The process is alive"),
+    Route(
+        "readyz",
+        "GET",
+        "/readyz",
+        "readyz",
+        "Ready to answer: store, plan, positions; 503 where not",
+        answer="Health",
+    ),
+    Route("openapi", "GET", "/openapi.json", "openapi", "This description, OpenAPI 3.1"),
+    Route("metrics", "GET", "/metrics", "metrics", "Prometheus metrics", answer="text/plain"),
+    Route("problem", "GET", "/problems/{slug}", "problem", "What a kind of problem means", ("not-found",)),
+)
