@@ -149,7 +149,9 @@ def _csv(path: Path, encoding: str, rows: int) -> Iterator[Chunk]:
                     elif row:
                         bad.append(BadRow(line, f"{len(row)} fields, and the header has {width}", row))
                 line = reader.line_num + 2
-            table = dict(zip(header, zip(*good, strict=True), strict=True)) if good else {c: () for c in header}
+            table = (
+                dict(zip(header, zip(*good, strict=True), strict=True)) if good else dict.fromkeys(header, ())
+            )
             yield _checked(table, lines, bad, encoding)
 
 
@@ -200,7 +202,7 @@ def _parquet(path: Path, rows: int) -> Iterator[Chunk]:
 
 def _text(key: str, value: Any) -> str | None:
     if value is None or value.__class__ is str:
-        return value  # type: ignore[no-any-return]
+        return value
     if value is True or value is False:
         return "true" if value else "false"
     if isinstance(value, int | float):

@@ -23,7 +23,7 @@ from schemas.bounds import Bound, bounds
 from schemas.errors import DealerIQError
 from schemas.validate import problems
 
-__all__ = ["CASTS", "ColumnMapping", "MappingError", "Mapper"]
+__all__ = ["CASTS", "ColumnMapping", "Mapper", "MappingError"]
 
 _INTEGERS = ("int", "long", "timestamp-millis")
 
@@ -245,8 +245,8 @@ class Mapper:
 def _time(column: pl.Expr, zone: str) -> pl.Expr:
     """Text to ms since the epoch: ISO 8601 (a blank for T, seconds or the whole clock left out), or epoch s or ms."""
     number = column.cast(pl.Int64, strict=False)
-    epoch = pl.when(column.str.contains(r"^\d{12,13}$")).then(number)
-    epoch = epoch.when(column.str.contains(r"^\d{9,10}$")).then(number * 1000)
+    millis = pl.when(column.str.contains(r"^\d{12,13}$")).then(number)
+    epoch = millis.when(column.str.contains(r"^\d{9,10}$")).then(number * 1000)
     iso = column.str.replace(r"^(\d{4}-\d\d-\d\d) ", "${1}T").str.replace(
         r"^(\d{4}-\d\d-\d\d)$", "${1}T00:00:00"
     )
