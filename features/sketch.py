@@ -1,0 +1,34 @@
+"""Approximate distinct counts: HyperLogLog kept as coupons, so that tiles merge by set union.
+
+A coupon is `bucket << 6 | rank` of xxh64 (seed 0, UTF-8): the first `precision` bits of the hash are the bucket, the
+rank counts the zeros after them, plus one (Flajolet et al., HyperLogLog, 2007; coupons as in Ting, 2014). Small counts
+use linear counting (Whang et al., 1990). With 1,024 buckets the standard error is 1.04 / 32 = 3.3 %.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+__all__ = ["coupon", "estimate"]
+
+
+def coupon(value: str, precision: int = 10) -> int:
+    """Return the coupon of a value."""
+    bits = xxhash.xxh64_intdigest(value.encode())
+    rest = (bits << precision) & 0xFFFF_FFFF_FFFF_FFFF
+    rank = min(64 - rest.bit_length(), 64 - precision) + 1
+    return bits >> (64 - precision) << 6 | rank
+
+
+def estimate(coupons: NDArray[np.uint32], precision: int = 10) -> int:
+    """Estimate how many distinct values gave these ascending coupons; repeats change nothing."""
+    if not len(coupons):
+        return 0
+    m = 1 << precision
+    registers = np.zeros(m, np.int64)
+    registers[coupons >> 6] = coupons & 63  # ascending: the greatest rank of a bucket is written last
+    raw = 0.7213 / (1 + 1.079 / m) * m * m / np.ldexp(1.0, -registers).sum()
+    empty = int((registers == 0).sum())
+    return round(m * np.log(m / empty)) if raw <= 2.5 * m and empty else round(float(raw))

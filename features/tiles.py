@@ -1,0 +1,160 @@
+"""Tiles, and the blob in which an entity keeps all of its tiles of one view.
+
+Blob, version 1, little-endian, tiles ascending by (hop, grain):
+
+    magic "DTL1" | crc32 of the rest u32 | tiles K u32 | doubles F u32 | sketches D u32 | partitions P u32
+    hop i64[K] | n i64[K] | max_event_time i64[K] | positions i64[P][K] | doubles f64[F][K]
+    grain (s) u32[K] | for each sketch: ends u32[K], coupons u32[ends[-1]]
+
+The doubles are the view's partials in the order of the plan; `last` is followed by its time (ms, exact in a double);
+a value that is not there is NaN.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.plan import ViewPlan
+from schemas.errors import DealerIQError
+
+__all__ = [
+    "CorruptBlobError",
+    "Tile",
+    "Tiles",
+    "decode",
+    "double_fields",
+    "encode",
+    "from_record",
+    "sketch_fields",
+]
+
+_HEAD = struct.Struct("<4sIIIII")
+_MAGIC = b"DTL1"
+
+
+class CorruptBlobError(DealerIQError):
+    """An entity's stored tiles cannot be read."""
+
+    remedy = "Rebuild the feature view from its tile topic; the log still holds every tile."
+    exit_code = 7
+
+
+class Tile(NamedTuple):
+    """Partial aggregates of one entity over [hop_ms, hop_ms + grain_s); complete, so a newer one replaces it."""
+
+    grain_s: int
+    hop_ms: int
+    n: int
+    doubles: tuple[float, ...]
+    sketches: tuple[bytes, ...]
+    max_event_time: int
+    positions: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """The columns of a blob."""
+
+    hop: NDArray[np.int64]
+    n: NDArray[np.int64]
+    max_event_time: NDArray[np.int64]
+    positions: NDArray[np.int64]
+    doubles: NDArray[np.float64]
+    grain: NDArray[np.uint32]
+    sketches: tuple[tuple[NDArray[np.uint32], NDArray[np.uint32]], ...]
+
+    def rows(self) -> list[Tile]:
+        """Return the tiles one by one."""
+        return [
+            Tile(
+                int(self.grain[k]), int(self.hop[k]), int(self.n[k]), tuple(self.doubles[:, k].tolist()),
+                tuple(c[(int(e[k - 1]) if k else 0) : int(e[k])].tobytes() for e, c in self.sketches),
+                int(self.max_event_time[k]), tuple(self.positions[:, k].tolist()),
+            )
+            for k in range(len(self.hop))
+        ]  # fmt: skip
+
+
+def double_fields(view: ViewPlan) -> list[str]:
+    """Return the names of a tile's doubles, in order."""
+    names = []
+    for column in view.columns:
+        for partial in column.partials:
+            if partial != "distinct":
+                names.append(f"{column.column}_{partial}")
+            if partial == "last":
+                names.append(f"{column.column}_last_time")
+    return names
+
+
+def sketch_fields(view: ViewPlan) -> list[str]:
+    """Return the names of a tile's sketches, in order."""
+    return [f"{c.column}_distinct" for c in view.columns if "distinct" in c.partials]
+
+
+def from_record(view: ViewPlan, record: Mapping[str, Any]) -> Tile:
+    """Return the tile of a decoded record of the view's tile topic."""
+    doubles = (record.get(name) for name in double_fields(view))
+    return Tile(
+        grain_s=record["grain"],
+        hop_ms=record["hop"],
+        n=record["n"],
+        doubles=tuple(float("nan") if each is None else float(each) for each in doubles),
+        sketches=tuple(record.get(name) or b"" for name in sketch_fields(view)),
+        max_event_time=record.get("max_event_time") or 0,
+        positions=tuple(record.get("positions") or ()),
+    )
+
+
+def encode(tiles: Iterable[Tile]) -> bytes:
+    """Encode tiles of one view and entity, in any order."""
+    rows = sorted(tiles, key=lambda tile: (tile.hop_ms, tile.grain_s))
+    f, d = (len(rows[0].doubles), len(rows[0].sketches)) if rows else (0, 0)
+    p = max((len(row.positions) for row in rows), default=0)
+    parts = [
+        np.array([row.hop_ms for row in rows], "<i8"),
+        np.array([row.n for row in rows], "<i8"),
+        np.array([row.max_event_time for row in rows], "<i8"),
+        np.array([row.positions + (-1,) * (p - len(row.positions)) for row in rows], "<i8").T,
+        np.array([row.doubles for row in rows], "<f8").T,
+        np.array([row.grain_s for row in rows], "<u4"),
+    ]
+    for i in range(d):
+        parts.append(np.cumsum([len(row.sketches[i]) // 4 for row in rows]).astype("<u4"))
+        parts.append(np.frombuffer(b"".join(row.sketches[i] for row in rows), "<u4"))
+    rest = struct.pack("<IIII", len(rows), f, d, p) + b"".join(part.tobytes() for part in parts)
+    return _MAGIC + struct.pack("<I", zlib.crc32(rest)) + rest
+
+
+def decode(blob: bytes) -> Tiles:
+    """Read a blob without copying its columns. Raises CorruptBlobError."""
+    if len(blob) < _HEAD.size or blob[:4] != _MAGIC:
+        raise CorruptBlobError(
+            f"tiles start with {blob[:4]!r} and have {len(blob)} bytes; a blob starts with {_MAGIC!r}"
+        )
+    _, crc, k, f, d, p = _HEAD.unpack_from(blob)
+    if zlib.crc32(memoryview(blob)[8:]) != crc:
+        raise CorruptBlobError(f"a blob of {len(blob)} bytes does not match its checksum")
+    at = _HEAD.size
+    longs = np.frombuffer(blob, "<i8", k * (3 + p), at)
+    at += longs.nbytes
+    doubles = np.frombuffer(blob, "<f8", k * f, at)
+    at += doubles.nbytes
+    grain = np.frombuffer(blob, "<u4", k, at)
+    at += grain.nbytes
+    sketches = []
+    for _ in range(d):
+        ends = np.frombuffer(blob, "<u4", k, at)
+        at += ends.nbytes
+        coupons = np.frombuffer(blob, "<u4", int(ends[-1]) if k else 0, at)
+        at += coupons.nbytes
+        sketches.append((ends, coupons))
+    table = longs.reshape(3 + p, k)
+    return Tiles(table[0], table[1], table[2], table[3:], doubles.reshape(f, k), grain, tuple(sketches))
