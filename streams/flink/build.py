@@ -58,7 +58,14 @@ def _sources() -> list[Path]:
 
 def _compile(java: str | Path, compiler: Path, classpath: Iterable[Path], classes: Path) -> None:
     command = [str(java), "-Xmx256m", "-jar", str(compiler), f"-{_RELEASE}", "-nowarn", "-encoding", "UTF-8"]
-    command += ["-proc:none", "-cp", os.pathsep.join(map(str, classpath)), "-d", str(classes), *map(str, _sources())]
+    command += [
+        "-proc:none",
+        "-cp",
+        os.pathsep.join(map(str, classpath)),
+        "-d",
+        str(classes),
+        *map(str, _sources()),
+    ]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     except (OSError, subprocess.SubprocessError) as failure:

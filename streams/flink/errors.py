@@ -22,5 +22,7 @@ class FlinkRefusedError(DealerIQError):
 class JobBuildError(DealerIQError):
     """The Java sources of the job do not compile, or there is nothing to compile them with."""
 
-    remedy = "Run `./run` again to restore the jars; if you changed streams/flink/java, mend what the compiler names."
+    remedy = (
+        "Run `./run` again to restore the jars; after a change in streams/flink/java, mend what is named above."
+    )
     exit_code = 5

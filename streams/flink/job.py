@@ -1,8 +1,8 @@
 """Submit, watch and stop the Flink jobs that fold topics into feature tiles.
 
-There are two: `tiles-orders` for the views of orders, `tiles-engagement` for those of chats and feedback. A job is
-known by its name and the fingerprint of what its state depends on: with the same fingerprint it goes on from its newest
-checkpoint, with another it starts afresh from the log, because a new aggregate needs every event again.
+There are two: `tiles-orders` for the views of orders, `tiles-engagement` for those of chats and feedback. A job
+is known by its name and the fingerprint of what its state depends on: with the same fingerprint it goes on from
+its newest checkpoint, with another it starts afresh from the log: a new aggregate needs every event again.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class FlinkTarget:
     """A session cluster and what a submission to it needs.
 
     `url` is the REST address; `lib_dir` holds Flink's jars with the Kafka and Avro connectors; `java` is a Java
-    runtime's command, `compiler` the ecj jar, `cache` a folder for the compiled job; `checkpoint_dir` is a URI that
-    both JobManager and TaskManager reach; `state_dir` a local folder that remembers what was submitted.
+    runtime's command, `compiler` the ecj jar, `cache` a folder for the compiled job; `checkpoint_dir` is a URI
+    that both JobManager and TaskManager reach; `state_dir` a local folder that remembers what was submitted.
     """
 
     url: str
@@ -61,7 +61,9 @@ def jobs_of(plan: Plan) -> dict[str, list[ViewPlan]]:
     """Return the views of each job, by the job's name; a job without views is left out."""
     jobs: dict[str, list[ViewPlan]] = {}
     for view in plan.views.values():
-        jobs.setdefault("tiles-orders" if view.source_topic == "orders" else "tiles-engagement", []).append(view)
+        jobs.setdefault("tiles-orders" if view.source_topic == "orders" else "tiles-engagement", []).append(
+            view
+        )
     return jobs
 
 
@@ -81,9 +83,10 @@ def submit(
     """Have every job of the plan run on the cluster; safe to repeat.
 
     A job that runs already is left alone. One with the same name and another fingerprint is cancelled first.
-    `kafka` are Java client properties (`KafkaSettings.flink_properties()`), `registry` has url, username and password,
-    `schema_ids` comes from `Registry.register_all()`; topics and schemas must exist. `from_checkpoint` is a URI that
-    every job starts from instead of its own newest checkpoint. `names` and `prefix` rename topics and jobs.
+    `kafka` are Java client properties (`KafkaSettings.flink_properties()`), `registry` has url, username and
+    password, `schema_ids` comes from `Registry.register_all()`; topics and schemas must exist. `from_checkpoint`
+    is a URI that every job starts from instead of its own newest checkpoint. `names` and `prefix` rename topics
+    and jobs.
     Raises FlinkUnavailableError, FlinkRefusedError, JobBuildError.
     """
     rest = FlinkRest(target.url)
@@ -92,7 +95,15 @@ def submit(
     for base, views in jobs_of(plan).items():
         name = prefix + base
         spec = job_spec(
-            name, views, schema_ids, kafka=kafka, registry=registry, flink={}, timing=timing, names=names
+            name,
+            views,
+            schema_ids,
+            distinct_precision=plan.distinct_precision,
+            kafka=kafka,
+            registry=registry,
+            flink={},
+            timing=timing,
+            names=names,
         )
         fingerprint = _fingerprint(spec)
         checkpoints = f"{target.checkpoint_dir.rstrip('/')}/{name}/{fingerprint}"
@@ -105,7 +116,10 @@ def submit(
                 rest.cancel(job["jid"])
         start = from_checkpoint or newest(checkpoints) or _remembered(target, name, checkpoints)
         jar = job_jar(
-            java=target.java, compiler=target.compiler, classpath=target.lib_dir.glob("*.jar"), cache=target.cache
+            java=target.java,
+            compiler=target.compiler,
+            classpath=target.lib_dir.glob("*.jar"),
+            cache=target.cache,
         )
         spec["flink"] |= _addressed(target.url, jar, parallelism, checkpoints, start)
         handle = JobHandle(name, _run(target, jar, spec), checkpoints, start)
@@ -115,7 +129,7 @@ def submit(
 
 
 def status(target: FlinkTarget, handle: JobHandle) -> dict[str, Any]:
-    """Return `state`, `counters` (events, duplicates, dead_letters, tiles, too_late) and the last `checkpoint`."""
+    """Return `state`, `counters` (events, duplicates, dead_letters, tiles, too_late), the last `checkpoint`."""
     rest = FlinkRest(target.url)
     job = rest.get(f"/jobs/{handle.job_id}")
     completed = (rest.get(f"/jobs/{handle.job_id}/checkpoints").get("latest") or {}).get("completed") or {}
@@ -137,10 +151,13 @@ def stop(target: FlinkTarget, handle: JobHandle) -> str:
 
 
 def _fingerprint(spec: Mapping[str, Any]) -> str:
-    """Name what the state depends on: sources, keys, entities, grains and accumulators, not timing or addresses."""
+    """Name what the state depends on: sources, keys, entities, grains, accumulators; not timing or addresses."""
     kept = [
         [topic["name"], topic["key"], topic["distinct_precision"]]
-        + [[view[part] for part in ("name", "topic", "entity", "grains_ms", "columns")] for view in topic["views"]]
+        + [
+            [view[part] for part in ("name", "topic", "entity", "grains_ms", "columns")]
+            for view in topic["views"]
+        ]
         for topic in spec["topics"]
     ]
     return hashlib.sha256(json.dumps([_STATE_VERSION, kept]).encode()).hexdigest()[:8]
@@ -166,9 +183,20 @@ def _addressed(url: str, jar: Path, parallelism: int, checkpoints: str, start: s
 
 def _run(target: FlinkTarget, jar: Path, spec: Mapping[str, Any]) -> str:
     """Build the graph in a short-lived Java process and return the id under which the cluster took it."""
-    opened = [f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in ("java.util", "java.lang", "java.net")]
+    opened = [
+        f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in ("java.util", "java.lang", "java.net")
+    ]
     classpath = f"{jar}:{target.lib_dir}/*"
-    command = [target.java, "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", *opened, "-cp", classpath, _MAIN]
+    command = [
+        target.java,
+        "-Xmx256m",
+        "-XX:+UseSerialGC",
+        "-XX:TieredStopAtLevel=1",
+        *opened,
+        "-cp",
+        classpath,
+        _MAIN,
+    ]
     try:
         done = subprocess.run(
             command, input=json.dumps(spec), capture_output=True, text=True, timeout=120, check=False
@@ -210,4 +238,3 @@ def _remembered(target: FlinkTarget, name: str, checkpoints: str) -> str | None:
         return None
     path = ((known.get("latest") or {}).get("completed") or {}).get("external_path")
     return str(path) if path else None
-

@@ -50,7 +50,7 @@ class FlinkRest:
         raise FlinkRefusedError(f"job {job_id} gave no savepoint in {timeout_s:.0f} s")
 
     def counters(self, job_id: str) -> dict[str, int]:
-        """Return the job's own counters (names begin with `dealeriq_`), summed over subtasks since its start."""
+        """Return the job's own counters (`dealeriq_…`), summed over subtasks since its last start."""
         sums: dict[str, int] = {}
         for vertex in self.get(f"/jobs/{job_id}")["vertices"]:
             path = f"/jobs/{job_id}/vertices/{vertex['id']}/metrics"
@@ -71,6 +71,8 @@ class FlinkRest:
                 return json.loads(answer.read() or b"{}")
         except urllib.error.HTTPError as refusal:
             words = refusal.read(2000).decode(errors="replace")
-            raise FlinkRefusedError(f"Flink answered {refusal.code} to {method} {path}: {words[:500]}") from None
+            raise FlinkRefusedError(
+                f"Flink answered {refusal.code} to {method} {path}: {words[:500]}"
+            ) from None
         except (OSError, ValueError) as failure:
             raise FlinkUnavailableError(f"Flink at {self._url} does not answer: {failure}") from failure

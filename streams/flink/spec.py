@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from features.plan import ViewPlan
-from features.sketch import PRECISION
 from schemas.catalogue import topic
 
 __all__ = ["DEDUPE_HORIZON_MS", "Timing", "job_spec"]
@@ -20,9 +19,9 @@ DEDUPE_HORIZON_MS = 7 * _DAY_MS
 class Timing:
     """How long records are held.
 
-    A mini-batch waits `flush_ms` twice (deduplicate, fold) while the job is live and `catch_up_ms` while it is behind.
-    An event id counts once within `dedupe_horizon_ms` of processing time (0: no deduplication). `checkpoint_ms` is
-    what is computed again after a crash.
+    A mini-batch waits `flush_ms` twice (deduplicate, fold) while the job is live and `catch_up_ms` while it is
+    behind. An event id counts once within `dedupe_horizon_ms` of processing time (0: no deduplication).
+    `checkpoint_ms` is what is computed again after a crash.
     """
 
     flush_ms: int = 40
@@ -37,6 +36,7 @@ def job_spec(
     views: Sequence[ViewPlan],
     schema_ids: Mapping[str, int],
     *,
+    distinct_precision: int,
     kafka: Mapping[str, str],
     registry: Mapping[str, str],
     flink: Mapping[str, str],
@@ -45,8 +45,8 @@ def job_spec(
 ) -> dict[str, Any]:
     """Return the specification of one job.
 
-    `schema_ids` maps subjects to ids (`Registry.register_all`), `flink` holds Flink configuration, `names` gives a
-    topic another name on the cluster (tests, a backfill beside the live view).
+    `schema_ids` maps subjects to ids (`Registry.register_all`), `flink` holds Flink configuration, `names` gives
+    a topic another name on the cluster (tests, a backfill beside the live view).
     """
     timing = timing or Timing()
     physical = dict(names or {})
@@ -62,7 +62,13 @@ def job_spec(
         "dedupe_horizon_ms": timing.dedupe_horizon_ms,
         "flink": {"execution.checkpointing.interval": f"{timing.checkpoint_ms} ms", **_FLINK, **flink},
         "topics": [
-            _topic(source, [view for view in views if view.source_topic == source], schema_ids, physical)
+            _topic(
+                source,
+                [view for view in views if view.source_topic == source],
+                schema_ids,
+                physical,
+                distinct_precision,
+            )
             for source in sources
         ],
     }
@@ -83,7 +89,11 @@ _FLINK = {
 
 
 def _topic(
-    name: str, views: Iterable[ViewPlan], schema_ids: Mapping[str, int], names: Mapping[str, str]
+    name: str,
+    views: Sequence[ViewPlan],
+    schema_ids: Mapping[str, int],
+    names: Mapping[str, str],
+    distinct_precision: int,
 ) -> dict[str, Any]:
     declared = topic(name)
     return {
@@ -91,15 +101,15 @@ def _topic(
         "dead_letters": names.get(declared.dead_letters, declared.dead_letters),
         "schema": declared.schema,
         "id": "event_id",
-        "time": "event_time",
+        "time": views[0].timestamp,
         "key": list(declared.key),
-        "distinct_precision": PRECISION,
+        "distinct_precision": distinct_precision,
         "views": [_view(view, schema_ids, names) for view in views],
     }
 
 
 def _view(view: ViewPlan, schema_ids: Mapping[str, int], names: Mapping[str, str]) -> dict[str, Any]:
-    tiles = topic(f"tiles.{view.name}")
+    tiles = topic(view.topic)
     assert tiles.schema is not None, tiles.name
     assert tiles.key_schema is not None, tiles.name
     return {
@@ -107,12 +117,14 @@ def _view(view: ViewPlan, schema_ids: Mapping[str, int], names: Mapping[str, str
         "topic": names.get(tiles.name, tiles.name),
         "entity": list(view.entity),
         "grains_ms": list(view.grains_ms),
-        "retention_ms": [view.retention_ms[grain] + view.lateness_ms for grain in view.grains_ms],
-        "columns": [{"column": column, "partials": list(partials)} for column, partials in view.columns.items()],
+        "retention_ms": [kept + view.lateness_ms for kept in view.retention_ms],
+        "columns": [{"column": each.column, "partials": list(each.partials)} for each in view.columns],
         "key_schema_id": schema_ids[f"{tiles.name}-key"],
         "value_schema_id": schema_ids[f"{tiles.name}-value"],
         "key_fields": [field["name"] for field in tiles.key_schema["fields"]],
-        "value_fields": [{"name": field["name"], "branch": _branch(field["type"])} for field in tiles.schema["fields"]],
+        "value_fields": [
+            {"name": field["name"], "branch": _branch(field["type"])} for field in tiles.schema["fields"]
+        ],
     }
 
 

@@ -2,6 +2,7 @@ package dealeriq.flink;
 
 import java.io.IOException;
 import java.nio.ByteBuffer;
+import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
@@ -53,7 +54,7 @@ final class EventDecoder implements KafkaRecordDeserializationSchema<Event> {
         coupons = positions(topic.coupons);
         id = schema.getField(topic.id).pos();
         time = schema.getField(topic.time).pos();
-        List<String> identity = new java.util.ArrayList<>(topic.key);
+        List<String> identity = new ArrayList<>(topic.key);
         identity.add(topic.id);
         bounds = new Bounds(schema, identity);
         readers = new HashMap<>();
@@ -88,10 +89,9 @@ final class EventDecoder implements KafkaRecordDeserializationSchema<Event> {
             }
         } catch (Registry.UnknownSchema | Poison e) {
             error = e.getMessage();
+        } catch (RegistryDown e) {
+            throw e;
         } catch (IOException e) {
-            if (registryFailure(e)) {
-                throw e;
-            }
             error = "not Avro of its schema: " + e;
         } catch (AvroRuntimeException | IndexOutOfBoundsException | ClassCastException | NegativeArraySizeException e) {
             reused = null; // half filled
@@ -100,10 +100,6 @@ final class EventDecoder implements KafkaRecordDeserializationSchema<Event> {
         Event rejected = new Event();
         rejected.rejected = deadLetter(record, error, stage);
         out.collect(rejected);
-    }
-
-    private static boolean registryFailure(IOException e) {
-        return e instanceof RegistryDown;
     }
 
     /** Asking again is the remedy, never a dead letter. */
@@ -182,7 +178,7 @@ final class EventDecoder implements KafkaRecordDeserializationSchema<Event> {
         }
         StringBuilder b = new StringBuilder();
         for (int k : key) {
-            b.append(value.get(k)).append(ViewSpec.SEPARATOR);
+            b.append(value.get(k)).append('\u001f');
         }
         return b.toString();
     }

@@ -24,8 +24,7 @@ final class TileEncoder {
     }
 
     Outgoing encode(String key, int grain, long hop, Tile tile) {
-        String[] entity = view.entityTexts.length == 1 ? new String[] {key.substring(1)}
-                : key.substring(1).split(String.valueOf(ViewSpec.SEPARATOR), -1);
+        String[] entity = view.entity(key);
         Outgoing record = new Outgoing();
         record.topic = view.topic;
         frame(view.keySchema);

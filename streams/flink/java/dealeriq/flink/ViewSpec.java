@@ -16,7 +16,6 @@ final class ViewSpec implements Serializable {
     static final int LAST = 4;
     static final int DISTINCT = 5;
     private static final List<String> KINDS = List.of("sum", "sumsq", "min", "max", "last", "distinct");
-    static final char SEPARATOR = '\u001f';
 
     /** One accumulator: which number or coupon of the event feeds it, and where it lies in the tile. */
     static final class Slot implements Serializable {
@@ -100,17 +99,30 @@ final class ViewSpec implements Serializable {
 
     /** The key under which an event's tiles are kept: the view's letter, then the entity's columns. */
     String key(Event e) {
-        if (entityTexts.length == 1) {
+        int last = entityTexts.length - 1;
+        if (last == 0) {
             return letter + e.texts[entityTexts[0]];
         }
         StringBuilder b = new StringBuilder().append(letter);
-        for (int i = 0; i < entityTexts.length; i++) {
-            if (i > 0) {
-                b.append(SEPARATOR);
-            }
-            b.append(e.texts[entityTexts[i]]);
+        for (int i = 0; i < last; i++) {
+            String text = e.texts[entityTexts[i]];
+            b.append(text.length()).append(':').append(text);
         }
-        return b.toString();
+        return b.append(e.texts[entityTexts[last]]).toString();
+    }
+
+    /** The entity's columns, from the key that `key` made: all but the last have their length before them. */
+    String[] entity(String key) {
+        String[] columns = new String[entityTexts.length];
+        int at = 1;
+        for (int i = 0; i < columns.length - 1; i++) {
+            int colon = key.indexOf(':', at);
+            int end = colon + 1 + Integer.parseInt(key, at, colon, 10);
+            columns[i] = key.substring(colon + 1, end);
+            at = end;
+        }
+        columns[columns.length - 1] = key.substring(at);
+        return columns;
     }
 
     boolean known(Event e) {
