@@ -1,0 +1,58 @@
+"""Feast's Redis layout (entity key serialization 3), written and read without Feast."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+
+import mmh3
+
+from features.plan import ViewPlan
+
+__all__ = ["entity_key", "field", "timestamp_proto", "unwrap_bytes", "value_proto"]
+
+
+def entity_key(view: ViewPlan, entity: Mapping[str, str], project: str) -> bytes:
+    """Return the hash key of an entity: join keys in order of name, then their values, then the project."""
+    names = sorted(view.entity)
+    parts = [struct.pack("<I", len(names))]
+    for name in names:
+        parts.append(struct.pack("<II", 2, len(name.encode())) + name.encode())
+    for name in names:
+        value = entity[name].encode()
+        parts.append(struct.pack("<II", 2, len(value)) + value)
+    return b"".join(parts) + project.encode()
+
+
+def field(view: str, feature: str) -> bytes:
+    """Return the hash field of a feature."""
+    return struct.pack("<I", mmh3.hash(f"{view}:{feature}", signed=False))
+
+
+def value_proto(blob: bytes) -> bytes:
+    """Wrap bytes as Feast's ValueProto."""
+    return b"\x0a" + _varint(len(blob)) + blob
+
+
+def unwrap_bytes(value: bytes) -> bytes:
+    """Return the bytes in a ValueProto that `value_proto` wrote."""
+    at = 1
+    while value[at] & 0x80:
+        at += 1
+    return value[at + 1 :]
+
+
+def timestamp_proto(ms: int) -> bytes:
+    """Return google.protobuf.Timestamp of ms since the epoch."""
+    seconds, rest = divmod(ms, 1000)
+    nanos = b"\x10" + _varint(rest * 1_000_000) if rest else b""
+    return b"\x08" + _varint(seconds) + nanos
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
