@@ -1,7 +1,7 @@
 """Bring a file of rows into a topic, once.
 
-Rows and the ledger's entry commit together, so a killed import goes on at the right row, and a file that was already
-imported with the same mapping adds nothing. A bad row goes to the rejects file and the rest goes on.
+Rows and the ledger's entry commit together, so a killed import goes on at the right row, and a file that was
+already imported with the same mapping adds nothing. A bad row goes to the rejects file and the rest goes on.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 
 import orjson
 import polars as pl
@@ -75,7 +75,7 @@ def preview(
     path: Path,
     mapping: ColumnMapping | None = None,
     *,
-    format: str | None = None,
+    file_format: str | None = None,
     encoding: str = "utf-8",
     events: int = 5,
 ) -> Preview:
@@ -83,7 +83,7 @@ def preview(
     mapper = Mapper(_inbound(topic_name), mapping or ColumnMapping())
     found = Preview(topic_name, path.name)
     counts: Counter[str] = Counter()
-    for frame, bad, rows in _mapped(path, mapper, format, encoding):
+    for frame, bad, rows in _mapped(path, mapper, file_format, encoding):
         found.rows += rows
         found.good += frame.height
         if len(found.events) < events and frame.height:
@@ -106,7 +106,7 @@ def import_file(
     mapping: ColumnMapping | None = None,
     *,
     source: str | None = None,
-    format: str | None = None,
+    file_format: str | None = None,
     encoding: str = "utf-8",
     rejects: Path | None = None,
     again: str | None = None,
@@ -119,7 +119,7 @@ def import_file(
     """
     mapping = mapping or ColumnMapping()
     mapper = Mapper(_inbound(topic_name), mapping)
-    kind = format_of(path, format)
+    kind = format_of(path, file_format)
     _first_columns(path, mapper, kind, encoding)
     fingerprint = _fingerprint(path, topic_name, mapping, kind, encoding, again)
     name = f"import-{fingerprint[:32]}"
@@ -294,8 +294,5 @@ def _kind(reason: str) -> str:
 
 def show_progress(summary: ImportSummary) -> None:
     """Print one line of progress on stderr."""
-    print(
-        f"\r{summary.rows_read:,} rows read, {summary.rows_rejected:,} rejected",
-        end="",
-        file=cast(Any, sys.stderr),
-    )
+    line = f"\r{summary.rows_read:,} rows read, {summary.rows_rejected:,} rejected"
+    print(line, end="", file=sys.stderr, flush=True)

@@ -51,7 +51,7 @@ CASTS: dict[str, Callable[[pl.Expr], pl.Expr]] = {
 
 @dataclass(frozen=True)
 class ColumnMapping:
-    """`columns`: field -> column, or `column:cast`; `constants`: field -> text; `timezone` of times without one."""
+    """`columns`: field -> column or `column:cast`; `constants`: field -> text; `timezone` of naive times."""
 
     columns: dict[str, str] = field(default_factory=dict)
     constants: dict[str, str] = field(default_factory=dict)
@@ -169,7 +169,7 @@ class Mapper:
         return name in self._mapping.columns or name in self._mapping.constants or name in names
 
     def _column(self, bound: Bound, raw: pl.DataFrame) -> tuple[pl.Series, pl.Series]:
-        """The field as it stands in the file (null where empty), and as the topic's type (null where unreadable)."""
+        """The field as in the file (null where empty), and as the topic's type (null where unreadable)."""
         name = bound.field
         if name in self._mapping.columns:
             column, cast = _split(self._mapping.columns[name])
@@ -243,7 +243,7 @@ class Mapper:
 
 
 def _time(column: pl.Expr, zone: str) -> pl.Expr:
-    """Text to ms since the epoch: ISO 8601 (a blank for T, seconds or the whole clock left out), or epoch s or ms."""
+    """Text to ms since the epoch: ISO 8601 (a blank for T, clock or seconds left out), or epoch s or ms."""
     number = column.cast(pl.Int64, strict=False)
     millis = pl.when(column.str.contains(r"^\d{12,13}$")).then(number)
     epoch = millis.when(column.str.contains(r"^\d{9,10}$")).then(number * 1000)
@@ -287,5 +287,5 @@ def _unread(bound: Bound, value: Any) -> str:
     shown = str(value)[:60]
     hint = ""
     if bound.type in ("double", "float") and "," in shown:
-        hint = f"; for a decimal comma say --map {bound.field}=COLUMN:decimal-comma, for thousands :thousands"
+        hint = f" (a decimal comma: --map {bound.field}=COLUMN:decimal-comma, thousands: COLUMN:thousands)"
     return f"{bound.field} is {shown!r}, and must be {wanted}{hint}"

@@ -20,16 +20,12 @@ def command(
     file: Annotated[str, typer.Argument(help="CSV, JSON Lines or Parquet file; - is stdin.")],
     map_: Annotated[list[str] | None, typer.Option("--map", help="FIELD=COLUMN, or FIELD=COLUMN:CAST.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="FIELD=VALUE for every row.")] = None,
-    mapping: Annotated[Path | None, typer.Option(help="TOML file: timezone, [columns], [constants].")] = None,
+    mapping: Annotated[Path | None, typer.Option(help="TOML: timezone, [columns], [constants].")] = None,
     timezone: Annotated[str | None, typer.Option(help="Zone of times that name none (default UTC).")] = None,
     format_: Annotated[str | None, typer.Option("--format", help="csv, jsonl or parquet.")] = None,
     encoding: Annotated[str, typer.Option(help="Of text files.")] = "utf-8",
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show events and problems; touch nothing.")
-    ] = False,
-    rejects: Annotated[
-        Path | None, typer.Option(help="Where bad rows go (default FILE.rejects.jsonl).")
-    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show events and problems only.")] = False,
+    rejects: Annotated[Path | None, typer.Option(help="File for bad rows (FILE.rejects.jsonl).")] = None,
     again: Annotated[
         str | None, typer.Option(help="A name: import the same file once more on purpose.")
     ] = None,
@@ -53,7 +49,7 @@ def command(
         else:
             path, source = Path(file), file
         if dry_run:
-            found = importer.preview(topic, path, columns, format=format_, encoding=encoding)
+            found = importer.preview(topic, path, columns, file_format=format_, encoding=encoding)
             _show_preview(found, json_)
             raise typer.Exit(_REJECTED if found.rows > found.good else 0)
         from dealeriq.settings import load
@@ -66,7 +62,7 @@ def command(
             path,
             columns,
             source=source,
-            format=format_,
+            file_format=format_,
             encoding=encoding,
             rejects=rejects,
             again=again,
@@ -93,7 +89,7 @@ def _show_summary(summary: Any, as_json: bool) -> None:
         print(json.dumps(summary.as_dict()))
     elif summary.already_imported:
         print(
-            f"{summary.source} was already imported on {summary.already_imported} ({summary.rows_produced:,} events); "
+            f"{summary.source} was already imported on {summary.already_imported}; "
             "nothing to do (use --again NAME to import it once more)"
         )
     else:
