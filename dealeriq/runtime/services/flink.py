@@ -11,7 +11,18 @@ from dealeriq.runtime.services.base import Service
 from dealeriq.runtime.services.probe import answers
 from dealeriq.settings import Settings
 
-__all__ = ["FlinkJobManager", "FlinkTaskManager"]
+__all__ = ["CLUSTER_OPTIONS", "FlinkJobManager", "FlinkTaskManager"]
+
+# What the jobs rely on of any cluster; docker-compose.yml carries the same, and a test compares them.
+CLUSTER_OPTIONS: dict[str, str | int] = {
+    "heartbeat.interval": 2000,
+    "heartbeat.timeout": 10_000,
+    "restart-strategy.type": "exponential-delay",
+    "restart-strategy.exponential-delay.initial-backoff": "500 ms",
+    "restart-strategy.exponential-delay.max-backoff": "10 s",
+    "state.backend.type": "hashmap",
+    "execution.checkpointing.externalized-checkpoint-retention": "RETAIN_ON_CANCELLATION",
+}
 
 _OPENED = (
     "java.lang", "java.net", "java.io", "java.nio", "sun.nio.ch", "java.lang.reflect", "java.text", "java.time",
@@ -146,16 +157,10 @@ class _Flink(Service):
             "taskmanager.memory.jvm-overhead.min": "128m",
             "taskmanager.memory.jvm-overhead.max": "128m",
             "taskmanager.network.memory.buffers-per-channel": 2,
-            "heartbeat.interval": 2000,
-            "heartbeat.timeout": 10_000,
+            **CLUSTER_OPTIONS,
             "resourcemanager.standalone.start-up-time": "30 s",
-            "restart-strategy.type": "exponential-delay",
-            "restart-strategy.exponential-delay.initial-backoff": "500 ms",
-            "restart-strategy.exponential-delay.max-backoff": "10 s",
-            "state.backend.type": "hashmap",
             "execution.checkpointing.dir": flink.checkpoint_dir or self._uri("checkpoints"),
             "execution.checkpointing.savepoint-dir": flink.savepoint_dir or self._uri("savepoints"),
-            "execution.checkpointing.externalized-checkpoint-retention": "RETAIN_ON_CANCELLATION",
             "io.tmp.dirs": str(tmp),
             "web.upload.dir": str(tmp),
             "web.submit.enable": False,

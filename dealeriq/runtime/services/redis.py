@@ -6,7 +6,15 @@ from pathlib import Path
 from dealeriq.runtime.services.base import Service
 from dealeriq.settings import Settings
 
-__all__ = ["Redis"]
+__all__ = ["SERVER_OPTIONS", "Redis"]
+
+# What the code relies on of any server; docker-compose.yml carries the same, and a test compares them.
+SERVER_OPTIONS = {
+    # Data and position are written by one call, so a tail lost with the machine is folded again.
+    "appendonly": "yes",
+    "appendfsync": "everysec",
+    "maxmemory-policy": "noeviction",
+}
 
 
 class Redis(Service):
@@ -34,12 +42,9 @@ class Redis(Service):
             "port": self.port,
             "dir": folder.resolve(),
             "daemonize": "no",
-            # Data and position are written by one call, so a tail lost with the machine is folded again.
-            "appendonly": "yes",
-            "appendfsync": "everysec",
+            **SERVER_OPTIONS,
             "aof-load-truncated": "yes",
             "save": '""',
-            "maxmemory-policy": "noeviction",
         }
         file = folder / "redis.conf"
         file.write_text("".join(f"{name} {value}\n" for name, value in options.items()))
