@@ -1,0 +1,46 @@
+"""`dealeriq serve`: the HTTP service."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+__all__ = ["command", "run"]
+
+
+def command(
+    host: Annotated[str | None, typer.Option(help="Address to listen on; default: setting http.host.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one; default: http.port.")] = None,
+    clock: Annotated[
+        str | None, typer.Option(help="What `now` is: wall or event; default: http.clock.")
+    ] = None,
+) -> None:
+    """Serve features over HTTP from the online store that the settings name."""
+    run(host=host, port=port, clock=clock)
+
+
+def run(**overrides: object) -> None:
+    """Serve until a signal; raises AddressNotSetError, AddressTakenError, PlanError."""
+    from dealeriq.http.server import listen, serve
+    from dealeriq.http.settings import HttpSettings
+    from dealeriq.http.stored import StoredFeatures
+    from dealeriq.settings import load
+    from features.plan import load as load_plan
+
+    settings = load()
+    given = {name: value for name, value in overrides.items() if value is not None}
+    http = HttpSettings.model_validate({**settings.http.model_dump(), **given})
+    context = None
+    if settings.redis.address.startswith("rediss"):
+        import ssl
+
+        context = ssl.create_default_context(cafile=settings.redis.ssl_ca_location)
+        if settings.redis.ssl_certificate_location:
+            context.load_cert_chain(settings.redis.ssl_certificate_location, settings.redis.ssl_key_location)
+    source = StoredFeatures(settings.redis.address, load_plan(), timeout=http.redis_timeout_s, context=context)
+    listener = listen(http)
+    bound = listener.getsockname()
+    print(f"http://{bound[0]}:{bound[1]}", file=sys.stderr, flush=True)
+    serve(http, source, listener)

@@ -1,0 +1,49 @@
+"""Run the application under uvicorn: uvloop, httptools, no access log, one process."""
+
+from __future__ import annotations
+
+import socket
+
+import uvicorn
+
+from dealeriq.http.app import Application
+from dealeriq.http.settings import HttpSettings
+from dealeriq.http.source import FeatureSource
+from schemas.errors import DealerIQError
+
+__all__ = ["AddressTakenError", "listen", "serve"]
+
+
+class AddressTakenError(DealerIQError):
+    """The host and port cannot be listened on. Remedy: another `http.port`, or 0 for a free one."""
+
+    remedy = "Set http.port (DEALERIQ_HTTP__PORT) to another port, or to 0 for a free one."
+    exit_code = 3
+
+
+def listen(settings: HttpSettings) -> socket.socket:
+    """Take the port; raises AddressTakenError."""
+    try:
+        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+    except OSError as error:
+        raise AddressTakenError(
+            f"{settings.host}:{settings.port} cannot be listened on: {error.strerror or error}."
+        ) from error
+
+
+def serve(settings: HttpSettings, source: FeatureSource, listener: socket.socket | None = None) -> None:
+    """Serve until SIGINT or SIGTERM; requests in flight get 5 seconds to finish."""
+    config = uvicorn.Config(
+        Application(settings, source),
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        access_log=False,
+        log_level="warning",
+        server_header=False,
+        date_header=False,
+        timeout_graceful_shutdown=5,
+    )
+    uvicorn.Server(config).run(sockets=[listener or listen(settings)])

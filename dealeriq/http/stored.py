@@ -1,0 +1,167 @@
+"""Features from the online store: one round trip a request, tiles merged at read, a merge never done twice."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from dealeriq.http.multiplex import MultiplexedRedis
+from dealeriq.http.selection import Catalogue, Entity, Selection
+from dealeriq.http.source import FeatureSource
+from features.keys import entity_key, field, unwrap_bytes
+from features.merge import MergedRow, Status, merge
+from features.plan import Plan, ViewPlan
+
+__all__ = ["CLOCK_KEY", "StoredFeatures"]
+
+CLOCK_KEY = "dealeriq:clock"
+POSITION_KEY = "dealeriq:position:"
+
+
+@dataclass(slots=True)
+class _Merged:
+    """A merged row as JSON, true for exactly these tiles and for moments in [since_ms, until_ms)."""
+
+    stored: bytes | None
+    since_ms: int
+    until_ms: int
+    features: bytes
+    row: MergedRow
+
+
+class StoredFeatures(FeatureSource):
+    """Reads what the feature view wrote.
+
+    A merged row is a pure function of the tiles and the hop that holds the clock, so it is kept and given again while
+    the stored bytes are the same and the clock stays in its hop. What is answered is always what the store holds now.
+
+    Args:
+        url: address of Redis, with credentials.
+        plan: the compiled feature plan.
+        timeout: seconds to wait for Redis.
+        context: TLS context, for `rediss://`.
+        keep: most merged rows to keep in memory.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        plan: Plan,
+        *,
+        timeout: float = 2.0,
+        context: ssl.SSLContext | None = None,
+        keep: int = 20_000,
+    ) -> None:
+        self.catalogue = Catalogue(plan)
+        self.redis = MultiplexedRedis(url, timeout=timeout, context=context)
+        self._plan, self._keep = plan, keep
+        self._fields = {name: field(name, "tiles") for name in plan.views}
+        self._kept: OrderedDict[tuple[str, bytes], _Merged] = OrderedDict()
+
+    async def start(self) -> None:
+        """Connect; retried in the background where Redis is down."""
+        await self.redis.start()
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self.redis.close()
+
+    async def rows(
+        self, selection: Selection, entities: Sequence[Entity], at_ms: int, detail: bool
+    ) -> Sequence[bytes]:
+        """One JSON fragment an entity; raises StoreUnavailableError, CorruptBlobError."""
+        views = [self._plan.views[name] for name in selection.views]
+        project, fields = self._plan.project, self._fields
+        commands: list[tuple[bytes, ...]] = []
+        for entity in entities:
+            for view in views:
+                key = entity_key(view, entity, project)  # type: ignore[arg-type]
+                commands.append((b"HGET", key, fields[view.name]))
+        replies = await self.redis.run(commands)
+        rows, at = [], 0
+        for _ in entities:
+            merged = []
+            for view in views:
+                merged.append(self._merged(view, commands[at][1], replies[at], at_ms))
+                at += 1
+            rows.append(_fragment(selection, views, merged, detail))
+        return rows
+
+    async def event_time_ms(self) -> int | None:
+        """The latest event time that the feature view has seen."""
+        value = await self.redis.call("GET", CLOCK_KEY)
+        return int(value) if value else None
+
+    async def positions(self) -> dict[str, dict[str, int]]:
+        """The positions that stand beside the data of each view."""
+        names = list(self._plan.views)
+        replies = await self.redis.run([("HGETALL", POSITION_KEY + name) for name in names])
+        found = {}
+        for name, flat in zip(names, replies, strict=True):
+            if flat:
+                pairs = zip(flat[::2], flat[1::2], strict=True)
+                found[name] = {key.decode(): int(offset) for key, offset in pairs}
+        return found
+
+    async def facts(self) -> dict[str, Any]:
+        """Where the store is and how long it takes to answer."""
+        started = time.perf_counter()
+        await self.redis.call("PING")
+        delay = round((time.perf_counter() - started) * 1000, 3)
+        return {"reachable": True, "address": self.redis.address, "delay_ms": delay}
+
+    def _merged(self, view: ViewPlan, key: bytes, stored: bytes | None, at_ms: int) -> _Merged:
+        name = (view.name, key)
+        kept = self._kept.get(name)
+        if kept is not None and kept.since_ms <= at_ms < kept.until_ms and kept.stored == stored:
+            return kept
+        row = merge(
+            view, None if stored is None else unwrap_bytes(stored), at_ms, self._plan.distinct_precision
+        )
+        values = {feature.name: value for feature, value in zip(view.features, row.values, strict=True)}
+        # A stale row may have turned stale within this hop: it is not given to an earlier moment.
+        since = (
+            at_ms if row.statuses and row.statuses[0] is Status.STALE else at_ms // view.hop_ms * view.hop_ms
+        )
+        merged = _Merged(stored, since, row.valid_until_ms, orjson.dumps(values), row)
+        if stored is not None:  # unknown entities are cheap, and anybody can invent any number of them
+            self._kept[name] = merged
+            self._kept.move_to_end(name)
+            if len(self._kept) > self._keep:
+                self._kept.popitem(last=False)
+        return merged
+
+
+def _fragment(
+    selection: Selection, views: Sequence[ViewPlan], merged: Sequence[_Merged], detail: bool
+) -> bytes:
+    chosen = selection.features
+    if chosen is None and not detail:
+        parts = b",".join(
+            b'"%b":%b' % (v.name.encode(), m.features) for v, m in zip(views, merged, strict=True)
+        )
+        return b'"features":{%b}' % parts
+    answer: dict[str, Any] = {"features": {}}
+    if detail:
+        answer |= {"statuses": {}, "event_times": {}}
+    for view, one in zip(views, merged, strict=True):
+        wanted = None if chosen is None else chosen[view.name]
+        answer["features"][view.name] = {
+            feature.name: value
+            for feature, value in zip(view.features, one.row.values, strict=True)
+            if wanted is None or feature.name in wanted
+        }
+        if detail:
+            answer["statuses"][view.name] = {
+                feature.name: status.name
+                for feature, status in zip(view.features, one.row.statuses, strict=True)
+                if wanted is None or feature.name in wanted
+            }
+            answer["event_times"][view.name] = one.row.event_time_ms
+    return orjson.dumps(answer)[1:-1]
