@@ -9,7 +9,7 @@ import time
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from confluent_kafka import KafkaError, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from connectors.kafka import KafkaUnavailableError, consumer
 from connectors.registry import Registry
@@ -17,7 +17,7 @@ from connectors.settings import KafkaSettings, RegistrySettings
 from schemas.catalogue import topic
 from schemas.codec import Decoder
 
-__all__ = ["TOPIC", "LedgerEntry", "read_ledger"]
+__all__ = ["TOPIC", "LedgerEntry", "end_offset", "read_ledger"]
 
 TOPIC = "imports"
 
@@ -57,7 +57,7 @@ def read_ledger(
     newest = consumer(kafka, "dealeriq-ledger", isolation_level="read_uncommitted")
     try:
         places = [TopicPartition(TOPIC, number, 0) for number in range(topic(TOPIC).partitions)]
-        ends = {place.partition: newest.get_watermark_offsets(place, timeout=timeout_s)[1] for place in places}
+        ends = {place.partition: end_offset(newest, place, timeout_s) for place in places}
         waiting = {partition for partition, end in ends.items() if end > 0}
         reader.assign(places)
         give_up = time.monotonic() + timeout_s
@@ -85,3 +85,20 @@ def read_ledger(
         reader.close()
         newest.close()
     return entries
+
+
+def end_offset(reader: Consumer, place: TopicPartition, timeout_s: float = 30.0) -> int:
+    """Return the offset behind a partition's last record, as the consumer's isolation sees it.
+
+    A topic that was created a moment ago has no leader yet: that is waited for. Raises KafkaUnavailableError.
+    """
+    give_up = time.monotonic() + timeout_s
+    while True:
+        try:
+            return int(reader.get_watermark_offsets(place, timeout=5.0)[1])
+        except KafkaException as error:
+            if time.monotonic() > give_up:
+                raise KafkaUnavailableError(
+                    f"{place.topic}/{place.partition} does not tell its end: {error.args[0].str()}"
+                ) from error
+            time.sleep(0.1)

@@ -24,8 +24,8 @@ def command(
     timezone: Annotated[str | None, typer.Option(help="Zone of times that name none (default UTC).")] = None,
     format_: Annotated[str | None, typer.Option("--format", help="csv, jsonl or parquet.")] = None,
     encoding: Annotated[str, typer.Option(help="Of text files.")] = "utf-8",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show events and problems only.")] = False,
-    rejects: Annotated[Path | None, typer.Option(help="File for bad rows (FILE.rejects.jsonl).")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show events and problems.")] = False,
+    rejects: Annotated[Path | None, typer.Option(help="Bad rows (FILE.rejects.jsonl).")] = None,
     again: Annotated[
         str | None, typer.Option(help="A name: import the same file once more on purpose.")
     ] = None,
@@ -33,7 +33,7 @@ def command(
 ) -> None:
     """Import a file into an inbound topic; the same file twice adds nothing.
 
-    Bad rows go to the rejects file with line and reason, the rest goes on. Exits with 6 when rows were rejected.
+    Bad rows go to the rejects file with line and reason, the rest goes on; then it exits with 6.
     """
     from connectors import importer
     from connectors.files import UnreadableFileError

@@ -5,6 +5,7 @@ from collections import Counter
 from confluent_kafka import TopicPartition
 
 from connectors.kafka import consumer, ensure_topics
+from connectors.ledger import end_offset
 from dealeriq.settings import Settings
 from schemas.catalogue import topic
 from schemas.envelope import parse_headers
@@ -14,7 +15,7 @@ def log_ends(stack: Settings, name: str) -> dict[int, int]:
     ensure_topics(stack.kafka, [name])
     reader = consumer(stack.kafka, "test-ends")
     partitions = range(topic(name).partitions)
-    ends = {p: reader.get_watermark_offsets(TopicPartition(name, p), timeout=10)[1] for p in partitions}
+    ends = {p: end_offset(reader, TopicPartition(name, p)) for p in partitions}
     reader.close()
     return ends
 

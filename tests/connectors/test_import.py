@@ -34,7 +34,7 @@ import connectors.importer as importer
 importer._COMMIT_S = 0.05
 kafka, registry, file = sys.argv[1:]
 import_file(KafkaSettings(bootstrap=kafka), RegistrySettings(url=registry), "orders", Path(file),
-            rejects=Path(file + ".rejects"))
+            rejects=Path(file + ".rejects"), progress=lambda summary: print(summary.rows_read, flush=True))
 """
 
 
@@ -162,11 +162,11 @@ def test_a_killed_import_goes_on_at_the_right_row(stack: Settings, tmp_path: Pat
         file.write("short,row\n")
     before = log_ends(stack, "orders")
     argv = [sys.executable, "-c", _IMPORT, str(stack.kafka.bootstrap), str(stack.registry.url), str(path)]
-    for delay in (2.0, 2.5):
-        child = subprocess.Popen(argv)
-        time.sleep(delay)
-        os.kill(child.pid, signal.SIGKILL)
-        child.wait()
+    for _ in range(2):
+        with subprocess.Popen(argv, stdout=subprocess.PIPE) as child:
+            assert child.stdout is not None
+            assert 0 < int(child.stdout.readline()) < 150_000
+            os.kill(child.pid, signal.SIGKILL)
     subprocess.run(argv, check=True, timeout=120)
     found = committed_ids(stack, "orders", before)
     assert found.keys() == set(frame["event_id"])

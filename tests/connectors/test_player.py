@@ -19,8 +19,9 @@ _PLAY = """
 import sys
 from connectors.player import Player, PlayOptions
 from connectors.settings import KafkaSettings, RegistrySettings
-kafka, registry, name, orders = sys.argv[1:]
-options = PlayOptions(topics=("orders", "chats"), orders=int(orders), name=name, commit_s=0.05)
+kafka, registry, name, orders, rate = sys.argv[1:]
+options = PlayOptions(topics=("orders", "chats"), orders=int(orders), name=name, commit_s=0.05,
+                      rate=float(rate))
 Player(KafkaSettings(bootstrap=kafka), RegistrySettings(url=registry), options,
        on_stats=lambda stats: print(stats.position, flush=True)).play()
 """
@@ -43,12 +44,15 @@ def test_killed_again_and_again_every_event_is_there_once(stack: Settings) -> No
     before = {name: log_ends(stack, name) for name in ("orders", "chats")}
     name = f"kill-{time.time_ns()}"
     argv = [sys.executable, "-c", _PLAY, str(stack.kafka.bootstrap), str(stack.registry.url), name, str(orders)]
-    for delay in (1.6, 1.9, 2.1):
-        child = subprocess.Popen(argv, stdout=subprocess.DEVNULL)
-        time.sleep(delay)
-        os.kill(child.pid, signal.SIGKILL)
-        child.wait()
-    subprocess.run(argv, check=True, timeout=120, stdout=subprocess.DEVNULL)
+    positions = []
+    for _ in range(3):
+        with subprocess.Popen([*argv, "12000"], stdout=subprocess.PIPE) as child:
+            assert child.stdout is not None
+            positions.append(int(child.stdout.readline()))  # comes a second after the start: in full swing
+            os.kill(child.pid, signal.SIGKILL)
+    assert sorted(set(positions)) == positions
+    assert positions[-1] < orders
+    subprocess.run([*argv, "1e9"], check=True, timeout=120, stdout=subprocess.DEVNULL)
     expected = demo_data.orders(orders)
     until = int(expected.times[-1])
     ids = {i for frame in expected.frames() for i in frame["event_id"]}
