@@ -39,8 +39,8 @@ class StoredFeatures(FeatureSource):
     """Reads what the feature view wrote.
 
     A merged row is a pure function of the tiles and the hop that holds the clock, so it is kept and given again
-    while the stored bytes are the same and the clock stays in its hop. What is answered is always what the store
-    holds now.
+    while the stored bytes are the same and the clock stays in its hop. What is answered is always what the
+    store holds now.
 
     Args:
         url: address of Redis, with credentials.
