@@ -84,7 +84,7 @@ def submit(
 
     A job that runs already is left alone. One with the same name and another fingerprint is cancelled first.
     `kafka` are Java client properties (`KafkaSettings.flink_properties()`), `registry` has url, username and
-    password, `schema_ids` comes from `Registry.register_all()`; topics and schemas must exist. `from_checkpoint`
+    password, `schema_ids` is what `Registry.register_all()` gave; topics must exist. `from_checkpoint`
     is a URI that every job starts from instead of its own newest checkpoint. `names` and `prefix` rename topics
     and jobs.
     Raises FlinkUnavailableError, FlinkRefusedError, JobBuildError.
@@ -151,7 +151,7 @@ def stop(target: FlinkTarget, handle: JobHandle) -> str:
 
 
 def _fingerprint(spec: Mapping[str, Any]) -> str:
-    """Name what the state depends on: sources, keys, entities, grains, accumulators; not timing or addresses."""
+    """Name what the state depends on: sources, keys, entities, grains, accumulators; not addresses."""
     kept = [
         [topic["name"], topic["key"], topic["distinct_precision"]]
         + [

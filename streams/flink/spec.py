@@ -45,7 +45,7 @@ def job_spec(
 ) -> dict[str, Any]:
     """Return the specification of one job.
 
-    `schema_ids` maps subjects to ids (`Registry.register_all`), `flink` holds Flink configuration, `names` gives
+    `schema_ids` maps subjects to ids (`Registry.register_all`), `flink` is Flink configuration, `names` gives
     a topic another name on the cluster (tests, a backfill beside the live view).
     """
     timing = timing or Timing()

@@ -196,9 +196,11 @@ final class EventDecoder implements KafkaRecordDeserializationSchema<Event> {
         out.key = record.key();
         out.value = record.value();
         for (Header header : record.headers()) {
-            out.header(header.key(), header.value());
+            if (!header.key().startsWith("dlq_")) { // a redriven record carries those of its last failure
+                out.header(header.key(), header.value());
+            }
         }
-        out.header("dlq_error", error);
+        out.header("dlq_error", error.length() <= 4_000 ? error : error.substring(0, 4_000));
         out.header("dlq_topic", record.topic());
         out.header("dlq_partition", Integer.toString(record.partition()));
         out.header("dlq_offset", Long.toString(record.offset()));
