@@ -204,9 +204,12 @@ class FlinkTaskManager(_Flink):
         ]
 
     def ready(self) -> bool:
-        """Whether the JobManager counts a TaskManager."""
+        """Whether the JobManager can hand out the slots."""
         overview = answers(f"{self.address}/overview")
-        return overview is not None and int(json.loads(overview).get("taskmanagers", 0)) > 0
+        return (
+            overview is not None
+            and int(json.loads(overview).get("slots-total", 0)) >= self.settings.flink.slots
+        )
 
 
 def _pyflink_home() -> Path:
