@@ -136,6 +136,13 @@ class Stage:
                 pytest.fail(f"{len(differences)} differences: {differences[:3]}; job {self.state()}")
             time.sleep(0.5)
 
+    def counted(self, name: str, wanted: int) -> int:
+        """A counter of the job, once it is at least what is wanted: Flink looks at its metrics every 10 s."""
+        deadline = time.monotonic() + 30
+        while (now := self.state()["counters"].get(name, 0)) < wanted and time.monotonic() < deadline:
+            time.sleep(0.5)
+        return int(now)
+
     def state(self) -> dict[str, Any]:
         return status(self.target, self.handles[0])
 
@@ -282,9 +289,9 @@ def test_late_events_merge_duplicates_count_once_and_what_is_bad_leaves(stage: S
     ]
     stage.send(orders + repeats, junk)
     stage.settled()
-    counters = stage.state()["counters"]
-    assert counters["events"] == 1500
-    assert counters["duplicates"] == 200
+    assert stage.counted("events", 1500) == 1500
+    assert stage.counted("duplicates", 200) == 200
+    assert stage.counted("dead_letters", len(junk)) == len(junk)
 
     letters = stage.read("orders.dlq")
     sent = Counter(stage.rejected)
@@ -327,5 +334,5 @@ def test_stopped_job_goes_on_from_its_savepoint(stage: Stage) -> None:
         savepoint.rstrip("/").rpartition("/")[2]
     ]
     stage.settled()
-    assert stage.state()["counters"]["duplicates"] == 300
+    assert stage.counted("duplicates", 300) == 300
     assert [each.job_id for each in stage.submit()] == [each.job_id for each in resumed]
