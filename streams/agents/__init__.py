@@ -1,0 +1,1 @@
+"""Faust agents: stateless stages that call models on the stream."""

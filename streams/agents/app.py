@@ -1,0 +1,148 @@
+"""The Faust application around one stage: consuming, batching and acknowledging; all else is the worker's.
+
+How Faust is used, each for a reason that was measured or read in its source:
+
+- `noack_take`: Faust's own `take` acknowledges its batch in a `finally`, also when the agent failed or was
+  cancelled in the middle of it, and those events would be lost. Here an event is acknowledged after Kafka has
+  what came of it.
+- records of aborted transactions are not read (the importers are transactional); Faust reads them unless it
+  runs its own exactly-once mode, which has open data-loss bugs.
+- no tables, no leader topic, no topics declared by Faust, no web server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import faust
+import structlog
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
+
+from connectors.settings import KafkaSettings
+from streams.agents.settings import AgentSettings
+from streams.agents.worker import BatchWorker, StoppedError
+from streams.metrics import StageMeters
+
+__all__ = ["Host", "build"]
+
+_log = structlog.get_logger(__name__)
+_SESSION_S = 6.0  # the least that a broker allows by default: after kill -9 another worker takes over in 6 s
+
+
+class Host:
+    """Feeds a worker from Faust; remembers the error that ended it, if one did."""
+
+    def __init__(self, worker: BatchWorker, settings: AgentSettings, meters: StageMeters) -> None:
+        self.worker = worker
+        self.failure: BaseException | None = None
+        self._settings = settings
+        self._meters = meters
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=worker.stage.name)
+
+    async def run(self, stream: Any) -> None:
+        """The agent. One batch at a time, so that one dealer's events stay in order."""
+        loop = asyncio.get_running_loop()
+        size, within = self._settings.batch_size, self._settings.batch_within_s
+        async for events in stream.noack_take(size, within=within):
+            messages = [event.message for event in events]
+            try:
+                await loop.run_in_executor(self._thread, self.worker.process, messages)
+            except StoppedError:
+                return
+            except asyncio.CancelledError:
+                self.worker.stop()
+                raise
+            except Exception as error:
+                # Nothing of this batch is acknowledged. Going on would leave a hole before which no position
+                # moves, so the process ends, and its supervisor starts it where it was.
+                _log.exception("agent_failed", stage=self.worker.stage.name)
+                self._meters.error(error)
+                self.failure = error
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+            for event in events:
+                await stream.ack(event)
+            self._lag(stream.app.consumer, messages)
+
+    def close(self) -> None:
+        """Wait for the batch that is running; without services it gives up at once."""
+        self.worker.stop()
+        self._thread.shutdown(wait=True)
+
+    def _lag(self, consumer: Any, messages: Sequence[Any]) -> None:
+        for tp, offset in {message.tp: message.offset for message in messages}.items():
+            try:
+                end = consumer.highwater(tp)
+            except Exception:  # the partition has just been given to another worker
+                continue
+            if end is not None:
+                self._meters.lag(tp.topic, tp.partition, max(0, end - offset - 1))
+
+
+def build(host: Host, kafka: KafkaSettings, settings: AgentSettings, data_dir: Path) -> faust.App:
+    """Return the Faust application of one agent; its consumer group is `dealeriq-<stage>`."""
+    stage = host.worker.stage
+    app = _App(
+        f"dealeriq-{stage.name}",
+        broker=[f"kafka://{each.strip()}" for each in kafka.address.split(",")],
+        broker_credentials=_credentials(kafka),
+        broker_client_id=kafka.client_id,
+        broker_session_timeout=_SESSION_S,
+        broker_heartbeat_interval=1.5,
+        broker_commit_interval=1.0,
+        broker_max_poll_records=1_000,
+        consumer_auto_offset_reset="earliest",
+        consumer_group_instance_id=settings.static_id,
+        datadir=str(data_dir / "faust"),
+        key_serializer="raw",
+        value_serializer="raw",
+        store="memory://",
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        web_enabled=False,
+        autodiscover=False,
+    )
+    topic = app.topic(stage.source, key_type=bytes, value_type=bytes, allow_empty=True)
+    app.agent(topic, name=stage.name)(host.run)
+    return app
+
+
+class _ReadCommittedThread(AIOKafkaConsumerThread):  # type: ignore[misc]
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._isolation_level = "read_committed"  # read when the consumer starts
+        return consumer
+
+
+class _Consumer(Consumer):  # type: ignore[misc]
+    def _new_consumer_thread(self) -> Any:
+        return _ReadCommittedThread(self, loop=self.loop, beacon=self.beacon)
+
+
+class _Transport(Transport):  # type: ignore[misc]
+    Consumer = _Consumer
+
+
+class _App(faust.App):  # type: ignore[misc]
+    def _new_transport(self) -> Any:
+        return _Transport(self.conf.broker_consumer, self, loop=self.loop)
+
+
+def _credentials(kafka: KafkaSettings) -> Any:
+    protocol = kafka.security_protocol
+    context = kafka.ssl_context() if protocol.endswith("SSL") else None
+    if protocol.startswith("SASL"):
+        password = kafka.sasl_password.get_secret_value() if kafka.sasl_password else None
+        return faust.SASLCredentials(
+            username=kafka.sasl_username,
+            password=password,
+            mechanism=kafka.sasl_mechanism or "PLAIN",
+            ssl_context=context,
+        )
+    return None if context is None else faust.SSLCredentials(context)

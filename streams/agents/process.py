@@ -1,0 +1,100 @@
+"""The process of one agent: built from settings, run until SIGTERM or SIGINT."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from connectors.kafka import ensure_topics, producer
+from connectors.registry import Registry
+from connectors.settings import KafkaSettings, RedisSettings, RegistrySettings
+from models.text import TextSettings, packaged_encoder
+from schemas.errors import DealerIQError
+from streams.agents.chats import ChatStage
+from streams.agents.feedback import FeedbackStage
+from streams.agents.reading import Reader
+from streams.agents.settings import AgentSettings
+from streams.agents.stage import Stage
+from streams.agents.subjects import Subjects
+from streams.agents.worker import BatchWorker
+from streams.metrics import StageMeters, start_server
+
+__all__ = ["AGENTS", "UnknownAgentError", "main"]
+
+
+class UnknownAgentError(DealerIQError):
+    """No agent has this name."""
+
+    remedy = "The agents are in streams/agents/process.py."
+    exit_code = 2
+
+
+def _chats(redis: RedisSettings, agents: AgentSettings, text: TextSettings) -> Stage:
+    return ChatStage(Reader(packaged_encoder(text), agents.remembered_readings), _subjects(redis, agents))
+
+
+def _feedback(redis: RedisSettings, agents: AgentSettings, text: TextSettings) -> Stage:
+    return FeedbackStage(_subjects(redis, agents))
+
+
+AGENTS: dict[str, Callable[[RedisSettings, AgentSettings, TextSettings], Stage]] = {
+    "chat-agent": _chats,
+    "feedback-agent": _feedback,
+}
+
+
+def main(
+    name: str,
+    kafka: KafkaSettings,
+    registry: RegistrySettings,
+    redis: RedisSettings,
+    data_dir: Path,
+    agents: AgentSettings | None = None,
+    text: TextSettings | None = None,
+    metrics_port: int | None = None,
+) -> int:
+    """Run one agent until it is told to stop; return the process's exit code.
+
+    `metrics_port` serves Prometheus (0: any free port; None: not at all). Raises UnknownAgentError, EncoderError,
+    PartitionMismatchError, KafkaUnavailableError before anything is read.
+    """
+    if name not in AGENTS:
+        raise UnknownAgentError(f"no agent is called {name!r}; there are {', '.join(AGENTS)}")
+    agents, text = agents or AgentSettings(), text or TextSettings()
+    stage = AGENTS[name](redis, agents, text)
+    ensure_topics(kafka, [stage.source, f"{stage.source}.dlq", stage.target])
+    meters = StageMeters(name)
+    if metrics_port is not None:
+        start_server(metrics_port)
+    # The worker itself retries, and can be stopped between two tries.
+    client = Registry(registry.model_copy(update={"retry_s": 0.0}))
+    worker = BatchWorker(stage, client, producer(kafka, linger_ms=0), agents, meters)
+    return _run(worker, kafka, agents, data_dir, meters)
+
+
+def _run(
+    worker: BatchWorker, kafka: KafkaSettings, agents: AgentSettings, data_dir: Path, meters: StageMeters
+) -> int:
+    import faust
+
+    from streams.agents.app import Host, build
+
+    host = Host(worker, agents, meters)
+    app = build(host, kafka, agents, data_dir.resolve())
+    process = faust.Worker(app, loglevel="WARNING", redirect_stdouts=False)
+    code = 0
+    try:
+        process.execute_from_commandline()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1
+    finally:
+        host.close()
+    return 1 if host.failure is not None else code
+
+
+def _subjects(settings: RedisSettings, agents: AgentSettings) -> Subjects:
+    import redis
+
+    client: Any = redis.Redis.from_url(settings.address, **settings.client_config())
+    return Subjects(client, agents.subject_days)
