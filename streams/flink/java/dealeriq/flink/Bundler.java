@@ -19,7 +19,7 @@ import org.apache.flink.streaming.api.operators.Triggerable;
  * more than `BEHIND_MS` nobody can see freshness, and a batch is held for `catchUpMs`, so that more events share a tile.
  *
  * <p>A key that falls silent is forgotten after `keepMs` (processing time). Flink's own TTL looks at every entry of a
- * map state to forget one, which made the fold five times slower.
+ * map state to forget one, which made the fold several times slower.
  */
 abstract class Bundler<I, O> extends AbstractStreamOperator<O>
         implements OneInputStreamOperator<I, O>, BoundedOneInput, Triggerable<String, VoidNamespace> {
