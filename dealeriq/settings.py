@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from connectors.settings import KafkaSettings, RedisSettings, RegistrySettings
+from dealeriq.http.settings import HttpSettings
 from schemas.errors import DealerIQError
 
 __all__ = [
@@ -61,23 +62,11 @@ class FlinkSettings(_Section):
         None, description="folder of jars for submitting; unset: made by the local runtime"
     )
     mini_batch_ms: int = Field(
-        100, ge=1, le=60_000, description="longest wait of a mini-batch before tiles go out, ms"
+        40, ge=1, le=60_000, description="longest wait of a mini-batch before tiles go out, ms"
     )
     deduplicate: bool = Field(True, description="count an event id once within the horizon")
     deduplicate_horizon_h: float = Field(
-        24.0, gt=0, description="how long an event id is remembered, h of processing"
-    )
-
-
-class HttpSettings(_Section):
-    """The HTTP service."""
-
-    host: str = Field("127.0.0.1", description="address to listen on")
-    port: int = Field(
-        8000, ge=0, le=65_535, description="port to listen on; the local runtime takes a free one if taken"
-    )
-    url: str | None = Field(
-        None, description="base URL under which clients reach the service; unset: host and port"
+        168.0, gt=0, description="how long an event id is remembered, h of processing"
     )
 
 

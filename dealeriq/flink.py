@@ -1,0 +1,96 @@
+"""The Flink jobs of this system: where they run, and that they stay there."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from pathlib import Path
+
+import structlog
+
+from connectors.registry import Registry
+from connectors.settings import AddressNotSetError
+from dealeriq.runtime.jars import cache_dir, ensure
+from dealeriq.runtime.java import java
+from dealeriq.settings import Settings
+from features.plan import load as load_plan
+from streams.flink.errors import FlinkUnavailableError
+from streams.flink.job import FlinkTarget, JobHandle, submit
+from streams.flink.rest import FlinkRest
+from streams.flink.spec import Timing
+
+__all__ = ["job_counters", "keep_submitted", "submit_jobs", "target"]
+
+log = structlog.get_logger()
+_LOOK_S = 2.0
+_ENDED = ("FAILED", "CANCELED", "FINISHED")
+
+
+def target(settings: Settings) -> FlinkTarget:
+    """Return where jobs are submitted. Raises AddressNotSetError."""
+    flink = settings.flink
+    if flink.url is None or flink.lib_dir is None or flink.checkpoint_dir is None:
+        raise AddressNotSetError("flink.url, flink.lib_dir and flink.checkpoint_dir must all be set")
+    compiler = next(jar for jar in ensure("tools") if jar.name.startswith("ecj"))
+    return FlinkTarget(
+        url=flink.url,
+        lib_dir=Path(flink.lib_dir),
+        java=java(),
+        compiler=compiler,
+        cache=cache_dir() / "jobs",
+        checkpoint_dir=flink.checkpoint_dir,
+        state_dir=settings.data_dir / "flink" / "submitted",
+    )
+
+
+def submit_jobs(settings: Settings) -> list[JobHandle]:
+    """Have every job of the feature plan run; safe to repeat. Raises what `streams.flink.job.submit` does."""
+    flink = settings.flink
+    return submit(
+        target(settings),
+        load_plan(),
+        schema_ids=Registry(settings.registry).register_all(),
+        kafka=settings.kafka.flink_properties(),
+        registry={
+            "url": settings.registry.address,
+            "username": settings.registry.username or "",
+            "password": settings.registry.password.get_secret_value() if settings.registry.password else "",
+        },
+        parallelism=flink.parallelism,
+        timing=Timing(
+            flush_ms=flink.mini_batch_ms,
+            checkpoint_ms=flink.checkpoint_interval_ms,
+            dedupe_horizon_ms=int(flink.deduplicate_horizon_h * 3_600_000) if flink.deduplicate else 0,
+        ),
+    )
+
+
+def keep_submitted(settings: Settings, stop: threading.Event) -> None:
+    """Submit the jobs, then look every two seconds whether a restarted cluster lost them, until `stop`."""
+    handles = submit_jobs(settings)
+    for handle in handles:
+        print(f"{handle.name} runs as {handle.job_id}", file=sys.stderr, flush=True)
+    rest = FlinkRest(target(settings).url)
+    while not stop.wait(_LOOK_S):
+        try:
+            alive = {
+                job["jid"] for job in rest.jobs() if job["state"] not in ("FAILED", "CANCELED", "FINISHED")
+            }
+            if not all(handle.job_id in alive for handle in handles):
+                handles = submit_jobs(settings)
+                log.warning("jobs submitted again", jobs=[handle.name for handle in handles])
+        except FlinkUnavailableError as failure:
+            log.warning("Flink does not answer", error=str(failure))
+
+
+def job_counters(settings: Settings) -> dict[str, int]:
+    """Return events, duplicates, dead_letters, tiles and too_late of all running jobs together."""
+    if settings.flink.url is None:
+        return {}
+    rest = FlinkRest(settings.flink.url)
+    total: dict[str, int] = {}
+    for job in rest.jobs():
+        if job["state"] == "RUNNING":
+            for name, count in rest.counters(job["jid"]).items():
+                total[name] = total.get(name, 0) + int(count)
+    return total

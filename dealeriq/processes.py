@@ -1,0 +1,137 @@
+"""Our own processes, as the runtime and a container start them: `python -m dealeriq.processes NAME`.
+
+Each takes its addresses from the settings (file and environment), serves its metrics on `DEALERIQ_METRICS_PORT`
+(unset: a free port, printed to stderr), and ends in good order on SIGTERM and SIGINT.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+
+from dealeriq.settings import Settings, load
+from schemas.errors import DealerIQError
+
+__all__ = ["PROCESSES", "main"]
+
+
+def feature_view(settings: Settings) -> None:
+    """Fold the tile topics into the online store."""
+    import redis
+
+    from connectors.registry import Registry
+    from features.plan import load as load_plan
+    from streams.views.feature_view import FeatureView
+    from streams.views.runner import ViewRunner
+
+    stop = _stop_on_signals()
+    _serve_metrics()
+    store = redis.Redis.from_url(settings.redis.address, **settings.redis.client_config())
+    view = FeatureView(store, load_plan(), Registry(settings.registry).schema)
+    runner = ViewRunner(
+        settings.kafka,
+        view,
+        stop=stop,
+        batch_records=settings.features.batch_records,
+        poll_ms=settings.features.poll_ms,
+    )
+    runner.run()
+
+
+def flink_jobs(settings: Settings) -> None:
+    """Have the Flink jobs run, and submit again what the cluster lost."""
+    from dealeriq.flink import keep_submitted
+
+    stop = _stop_on_signals()
+    _serve_metrics()
+    keep_submitted(settings, stop)
+
+
+def chat_agent(settings: Settings) -> None:
+    """Enrich chats."""
+    _agent(settings, "chat-agent")
+
+
+def feedback_agent(settings: Settings) -> None:
+    """Join feedback to what it is about."""
+    _agent(settings, "feedback-agent")
+
+
+def player(settings: Settings) -> None:
+    """Play the carried orders, chats and feedback."""
+    from connectors.player import Player, PlayOptions, PlayStats
+    from streams.metrics import StageMeters
+
+    stop = _stop_on_signals()
+    _serve_metrics()
+    meters = StageMeters("player")
+    produced: dict[str, int] = {}
+
+    def on_stats(stats: PlayStats) -> None:
+        for topic, count in stats.produced.items():
+            meters.count(topic, count - produced.get(topic, 0))
+            produced[topic] = count
+        if stats.clock_ms is not None:
+            meters.event_time(stats.clock_ms)
+
+    rate = None if settings.demo.speed == "max" else float(settings.demo.speed)
+    options = PlayOptions(speed="max", rate=rate, orders=settings.demo.orders)
+    Player(settings.kafka, settings.registry, options, on_stats, stop).play()
+
+
+def http(settings: Settings) -> None:
+    """Serve features over HTTP."""
+    from dealeriq.cli.serve import run
+
+    run()
+
+
+PROCESSES: dict[str, Callable[[Settings], None]] = {
+    "feature-view": feature_view,
+    "flink-jobs": flink_jobs,
+    "chat-agent": chat_agent,
+    "feedback-agent": feedback_agent,
+    "player": player,
+    "http": http,
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one process to its end; 0 after a clean one, else the error's own exit code."""
+    given = sys.argv[1:] if arguments is None else arguments
+    if len(given) != 1 or given[0] not in PROCESSES:
+        print(f"usage: python -m dealeriq.processes {{{'|'.join(PROCESSES)}}}", file=sys.stderr)
+        return 2
+    try:
+        PROCESSES[given[0]](load())
+    except DealerIQError as error:
+        print(f"dealeriq {given[0]}: {error} {error.remedy}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def _stop_on_signals() -> threading.Event:
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def _serve_metrics() -> None:
+    from streams.metrics import start_server
+
+    server = start_server(int(os.environ.get("DEALERIQ_METRICS_PORT", "0")))
+    print(f"metrics on port {server.port}", file=sys.stderr, flush=True)
+
+
+def _agent(settings: Settings, name: str) -> None:
+    from streams.agents.app import run
+
+    run(name, settings.kafka, settings.registry, settings.redis, data_dir=settings.data_dir)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Views: folds of topics into stores, each of which knows its position."""

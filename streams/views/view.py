@@ -1,0 +1,40 @@
+"""What a view is: a fold of some topics into one store, which keeps its own position."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+__all__ = ["Position", "View"]
+
+Position = dict[tuple[str, int], int]
+"""The next offset of each (topic, partition) that a store holds."""
+
+
+class View(ABC):
+    """A fold of some topics into one store.
+
+    The runner calls `apply` with records in offset order per partition, and may call it again with the same
+    records after a crash: applying twice equals applying once. `apply` stores the position no earlier than the
+    data; when it raises, the runner tries the same records again.
+    """
+
+    name: str
+    """Also the consumer group's name, after `dealeriq-`."""
+
+    topics: tuple[str, ...]
+
+    retried: tuple[type[Exception], ...] = ()
+    """What `apply` and `positions` raise when a store is away for a while: tried again with backoff."""
+
+    @abstractmethod
+    def positions(self) -> Position:
+        """Return the position that the store itself holds; empty for a new store."""
+
+    @abstractmethod
+    def apply(self, messages: Sequence[Any]) -> Sequence[tuple[Any, Exception]]:
+        """Fold confluent-kafka messages and move the position past all of them.
+
+        Returns the messages that cannot be read, each with its reason: the runner keeps them as dead letters.
+        """
