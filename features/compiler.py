@@ -1,7 +1,7 @@
 """Compile the Feast repository to `plan.json` and the Avro schemas of the tile topics.
 
-The only module beside the repository itself that imports Feast; it runs when a definition changes, never on a hot
-path.
+The only module beside the repository itself that needs Feast to compute; it runs when a definition changes,
+never on a hot path.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def _view(view: Any) -> ViewPlan:
 
 
 def _retention(view: ViewPlan) -> tuple[int, ...]:
-    """For each grain the longest window whose tail it is, or one coarser tile for the head, and one tile more."""
+    """For each grain the longest window whose tail it is, or one coarser tile for the head, plus one tile."""
     out = []
     for i, grain in enumerate(view.grains_ms):
         windows = [f.window_ms for f in view.features if view.tail_grain_ms(f.window_ms) == grain]
@@ -137,7 +137,7 @@ def _ms(value: timedelta) -> int:
 
 
 def tile_schemas(view: ViewPlan) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the Avro schemas of a tile's key and value. Fields after `n` may be null, so that more can be added."""
+    """Return the Avro schemas of a tile's key and value. Fields after `n` may be null: more can be added."""
     stem = "".join(part.capitalize() for part in view.name.split("_"))
     identity: list[dict[str, Any]] = [
         {"name": name, "type": kind, "doc": "Entity key."}

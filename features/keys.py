@@ -16,8 +16,7 @@ def entity_key(view: ViewPlan, entity: Mapping[str, str], project: str) -> bytes
     """Return the hash key of an entity: join keys in order of name, then their values, then the project."""
     names = sorted(view.entity)
     parts = [struct.pack("<I", len(names))]
-    for name in names:
-        parts.append(struct.pack("<II", 2, len(name.encode())) + name.encode())
+    parts += [struct.pack("<II", 2, len(name.encode())) + name.encode() for name in names]
     for name in names:
         value = entity[name].encode()
         parts.append(struct.pack("<II", 2, len(value)) + value)

@@ -1,8 +1,9 @@
 """Merge an entity's tiles to feature values at a moment: the one function behind every read.
 
-A window [S, T) ends with the finest hop that holds `now`; S is T less the window, rounded down to the window's tail
-grain, so that the oldest tile counts whole. Inside, each moment is covered once, by the coarsest tile that lies in the
-window. `std` is of the population, from sums and sums of squares; a variance that rounding makes negative is 0.
+A window [S, T) ends with the finest hop that holds `now`; S is T less the window, rounded down to the window's
+tail grain, so that the oldest tile counts whole. Inside, each moment is covered once, by the coarsest tile that
+lies in the window. `std` is of the population, from sums and sums of squares; a variance that rounding makes
+negative is 0.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
+from numpy.typing import NDArray
 
 from features.plan import ViewPlan
 from features.sketch import estimate
@@ -20,7 +22,7 @@ __all__ = ["MergedRow", "Status", "merge", "window"]
 
 
 class Status(IntEnum):
-    """Why a value is what it is. A stale value is still given; an empty window's count and sum are 0, others None."""
+    """Why a value is what it is. Stale values are still given; empty counts and sums are 0, others None."""
 
     PRESENT = 0
     EMPTY = 1
@@ -68,8 +70,9 @@ def merge(view: ViewPlan, blob: bytes | Tiles | None, now_ms: int, precision: in
     sketches = dict(zip(sketch_fields(view), tiles.sketches, strict=True)) if len(tiles.hop) else {}
     columns: dict[tuple[str, str], list[float | int | None]] = {}
 
-    def total(name: str) -> np.ndarray:
-        return np.where(used & ~np.isnan(doubles[name]), doubles[name], 0.0).sum(1)
+    def total(name: str) -> NDArray[np.float64]:
+        sums: NDArray[np.float64] = np.where(used & ~np.isnan(doubles[name]), doubles[name], 0.0).sum(1)
+        return sums
 
     def column(name: str, function: str) -> list[float | int | None]:
         if not doubles and not sketches and function != "count":

@@ -1,7 +1,8 @@
 """The compiled feature plan: what hot paths load instead of Feast.
 
-`dealeriq features apply` compiles the Feast repository in `features/repo` to `features/plan.json`; everything that
-computes, stores or merges tiles reads that file through this module, which needs nothing but the standard library.
+`dealeriq features apply` compiles the Feast repository in `features/repo` to `features/plan.json`; everything
+that computes, stores or merges tiles reads that file through this module, which needs nothing but the standard
+library.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class PlanError(DealerIQError):
 
 @dataclass(frozen=True)
 class ColumnPlan:
-    """A source column and the partials its tiles keep: of sum, sumsq, min, max, last, distinct, in that order."""
+    """A source column and the partials its tiles keep: of sum, sumsq, min, max, last, distinct, in order."""
 
     column: str
     partials: tuple[str, ...]
@@ -71,7 +72,7 @@ class ViewPlan:
         return f"tiles.{self.name}"
 
     def tail_grain_ms(self, window_ms: int) -> int:
-        """The grain to which the start of a window is rounded down: 1 min, 1 h (from 12 h) or 1 day (from 12 days)."""
+        """The grain a window's start is rounded down to: 1 min, 1 h (from 12 h) or 1 day (from 12 days)."""
         wanted = (
             60_000 if window_ms < 12 * 3_600_000 else 3_600_000 if window_ms < 12 * 86_400_000 else 86_400_000
         )
@@ -119,7 +120,7 @@ class Plan:
 
 def _view(data: dict[str, Any]) -> ViewPlan:
     lists = {"entity", "entity_types", "grains_ms", "retention_ms"}
-    given = {key: tuple(value) if key in lists else value for key, value in data.items()}
+    given: dict[str, Any] = {key: tuple(value) if key in lists else value for key, value in data.items()}
     given["columns"] = tuple(ColumnPlan(each["column"], tuple(each["partials"])) for each in data["columns"])
     given["features"] = tuple(FeaturePlan(**each) for each in data["features"])
     return ViewPlan(**given)

@@ -1,8 +1,9 @@
 """Approximate distinct counts: HyperLogLog kept as coupons, so that tiles merge by set union.
 
-A coupon is `bucket << 6 | rank` of xxh64 (seed 0, UTF-8): the first `precision` bits of the hash are the bucket, the
-rank counts the zeros after them, plus one (Flajolet et al., HyperLogLog, 2007; coupons as in Ting, 2014). Small counts
-use linear counting (Whang et al., 1990). With 1,024 buckets the standard error is 1.04 / 32 = 3.3 %.
+A coupon is `bucket << 6 | rank` of xxh64 (seed 0, UTF-8): the first `precision` bits of the hash are the
+bucket, the rank counts the zeros after them, plus one (Flajolet et al., HyperLogLog, 2007; coupons as in Ting,
+2014). Small counts use linear counting (Whang et al., 1990). With 1,024 buckets the standard error is
+1.04 / 32 = 3.3 %.
 """
 
 from __future__ import annotations

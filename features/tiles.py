@@ -6,8 +6,8 @@ Blob, version 1, little-endian, tiles ascending by (hop, grain):
     hop i64[K] | n i64[K] | max_event_time i64[K] | positions i64[P][K] | doubles f64[F][K]
     grain (s) u32[K] | for each sketch: ends u32[K], coupons u32[ends[-1]]
 
-The doubles are the view's partials in the order of the plan; `last` is followed by its time (ms, exact in a double);
-a value that is not there is NaN.
+The doubles are the view's partials in the order of the plan; `last` is followed by its time (ms, exact in a
+double); a value that is not there is NaN.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class CorruptBlobError(DealerIQError):
 
 
 class Tile(NamedTuple):
-    """Partial aggregates of one entity over [hop_ms, hop_ms + grain_s); complete, so a newer one replaces it."""
+    """Partial aggregates of an entity over [hop_ms, hop_ms + grain_s); complete, so a newer one replaces it."""
 
     grain_s: int
     hop_ms: int

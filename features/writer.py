@@ -31,7 +31,8 @@ Entity = tuple[str, ...]
 class FeatureWriter:
     """The only writer of one view. Applying an update twice equals applying it once; order does not matter.
 
-    `write` raises redis errors; its batches of `batch` entities are atomic each, and the position moves with the last.
+    `write` raises redis errors; its batches of `batch` entities are atomic each, and the position moves with
+    the last.
     """
 
     def __init__(
@@ -101,5 +102,5 @@ class FeatureWriter:
 
 
 def _newer(new: Tile, old: Tile) -> bool:
-    """A tile that folds more events, or reaches further in its source, is newer; an equal one changes nothing."""
+    """A tile that folds more events, or reaches further in its source, is newer; equal ones change nothing."""
     return (new.n, new.max_event_time, new.positions) >= (old.n, old.max_event_time, old.positions)

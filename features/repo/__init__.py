@@ -1,1 +1,1 @@
-"""The Feast repository: entities, sources, views and services. This is the one place where a feature is defined."""
+"""The Feast repository: entities, sources, views, services. The one place where a feature is defined."""

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from feast import Field, StreamFeatureView
+from feast import Entity, Field, KafkaSource, StreamFeatureView
 from feast.aggregation import Aggregation
 from feast.types import Bytes
 
@@ -15,7 +15,7 @@ DAILY = (H24, D7, D30, D90)
 WEEKLY = (D7, D30, D90)
 
 
-def _over(windows, column, *functions):  # type: ignore[no-untyped-def]
+def _over(windows: tuple[timedelta, ...], column: str, *functions: str) -> list[Aggregation]:
     return [
         Aggregation(column=column, function=function, time_window=window)
         for function in functions
@@ -23,7 +23,14 @@ def _over(windows, column, *functions):  # type: ignore[no-untyped-def]
     ]
 
 
-def _view(name, source, keys, hop, ttl, *aggregations):  # type: ignore[no-untyped-def]
+def _view(
+    name: str,
+    source: KafkaSource,
+    keys: list[Entity],
+    hop: timedelta,
+    ttl: timedelta,
+    *aggregations: list[Aggregation],
+) -> StreamFeatureView:
     return StreamFeatureView(
         name=name,
         source=source,
