@@ -113,8 +113,8 @@ def test_a_broker_that_asks_for_a_password_is_reached_with_it(tmp_path: Path) ->
             "listener.name.sasl_plaintext.plain.sasl.jaas.config="
             "org.apache.kafka.common.security.plain.PlainLoginModule required "
             f'username="dealer" password="{escaped}" user_dealer="{escaped}";\n'
-            f"log.dirs={tmp_path / 'data'}\noffsets.topic.replication.factor=1\noffsets.topic.num.partitions=1\n"
-            "group.initial.rebalance.delay.ms=0\n"
+            f"log.dirs={tmp_path / 'data'}\n"
+            "offsets.topic.replication.factor=1\noffsets.topic.num.partitions=1\ngroup.initial.rebalance.delay.ms=0\n"
         )
         classpath = ":".join(str(jar) for jar in ensure("kafka"))
         base = [java(), "-Xmx256m", "-XX:+UseSerialGC", "-cp", classpath]

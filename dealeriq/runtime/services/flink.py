@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import threading
 from pathlib import Path
 
 from dealeriq.runtime.jars import ensure
@@ -42,6 +43,10 @@ logger.jobs.level = INFO
 """
 
 
+# JobManager and TaskManager are prepared at the same time, and share one configuration and one lib folder.
+_SHARED = threading.Lock()
+
+
 class _Flink(Service):
     main_class: str
     patience_s = 90.0
@@ -71,18 +76,11 @@ class _Flink(Service):
 
     def prepare(self) -> list[str]:
         """Writes the cluster's configuration and links its lib folder."""
-        lib = self._library()
-        conf = self.folder / "conf"
-        conf.mkdir(exist_ok=True)
-        # Two processes read the file; either may write it, with the same content.
-        fresh = conf / f".config.{self.name}"
-        fresh.write_text(
-            "".join(f"{name}: {json.dumps(value)}\n" for name, value in self._configuration().items())
-        )
-        fresh.replace(conf / "config.yaml")
-        logging = conf / f"log4j-{self.name}.properties"
-        logging.write_text(_LOGGING)
-        classpath = ":".join(str(jar) for jar in sorted(lib.glob("*.jar")))
+        with _SHARED:
+            lib, conf = self._library(), self._write_configuration()
+            logging = conf / f"log4j-{self.name}.properties"
+            logging.write_text(_LOGGING)
+            classpath = ":".join(str(jar) for jar in sorted(lib.glob("*.jar")))
         opened = [f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in _OPENED]
         return [
             java(), *self.java_options(), "-XX:+ExitOnOutOfMemoryError",
@@ -109,6 +107,16 @@ class _Flink(Service):
         settings.flink.lib_dir = str(self.folder / "lib")
         settings.flink.checkpoint_dir = settings.flink.checkpoint_dir or self._uri("checkpoints")
         settings.flink.savepoint_dir = settings.flink.savepoint_dir or self._uri("savepoints")
+
+    def _write_configuration(self) -> Path:
+        conf = self.folder / "conf"
+        conf.mkdir(exist_ok=True)
+        fresh = conf / ".config.yaml"
+        fresh.write_text(
+            "".join(f"{name}: {json.dumps(value)}\n" for name, value in self._configuration().items())
+        )
+        fresh.replace(conf / "config.yaml")
+        return conf
 
     def _uri(self, name: str) -> str:
         return (self.room.folder(f"flink/{name}")).resolve().as_uri()
