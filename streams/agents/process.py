@@ -56,8 +56,8 @@ def main(
 ) -> int:
     """Run one agent until it is told to stop; return the process's exit code.
 
-    `metrics_port` serves Prometheus (0: any free port; None: not at all). Raises UnknownAgentError, EncoderError,
-    PartitionMismatchError, KafkaUnavailableError before anything is read.
+    `metrics_port` serves Prometheus (0: any free port; None: not at all). Raises UnknownAgentError,
+    EncoderError, PartitionMismatchError, KafkaUnavailableError before anything is read.
     """
     if name not in AGENTS:
         raise UnknownAgentError(f"no agent is called {name!r}; there are {', '.join(AGENTS)}")
