@@ -8,6 +8,7 @@ negative is 0.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -16,13 +17,18 @@ from numpy.typing import NDArray
 
 from features.plan import ViewPlan
 from features.sketch import estimate
-from features.tiles import Tiles, decode, double_fields, sketch_fields
+from features.tiles import Tiles, align, decode, double_fields, sketch_fields
 
 __all__ = ["MergedRow", "Status", "merge", "window"]
 
+_NEVER = 0xFFFFFFFF
+
 
 class Status(IntEnum):
-    """Why a value is what it is. Stale values are still given; empty counts and sums are 0, others None."""
+    """Why a value is what it is. Stale values are still given; empty counts and sums are 0, others None.
+
+    UNKNOWN is an entity without tiles, or a window over tiles older than the aggregate (None both times).
+    """
 
     PRESENT = 0
     EMPTY = 1
@@ -53,7 +59,7 @@ def merge(view: ViewPlan, blob: bytes | Tiles | None, now_ms: int, precision: in
     if blob is None:
         count = len(view.features)
         return MergedRow((None,) * count, (Status.UNKNOWN,) * count, end, None)
-    tiles = blob if isinstance(blob, Tiles) else decode(blob)
+    tiles = align(view, blob if isinstance(blob, Tiles) else decode(blob))
     widths = sorted({feature.window_ms for feature in view.features})
     starts = np.array([window(view, width, now_ms)[0] for width in widths], np.int64)[:, None]
     grain = tiles.grain.astype(np.int64) * 1000
@@ -64,29 +70,34 @@ def merge(view: ViewPlan, blob: bytes | Tiles | None, now_ms: int, precision: in
     inside = (tiles.hop >= starts) & (tiles.hop + grain <= end)
     used = inside & ~((parent > 0) & (above >= starts) & (above + parent <= end))
     n = (used * tiles.n).sum(1)
-    latest = int(tiles.max_event_time.max()) if len(tiles.hop) else None
+    # An event dated after the window does not make the entity fresh: its clock was wrong, or `now` is past.
+    times = tiles.max_event_time[(tiles.hop < end) & (tiles.max_event_time < end)]
+    latest = int(times.max()) if len(times) else None
     stale = latest is None or now_ms - latest > view.ttl_ms
-    doubles = dict(zip(double_fields(view), tiles.doubles, strict=True)) if len(tiles.hop) else {}
-    sketches = dict(zip(sketch_fields(view), tiles.sketches, strict=True)) if len(tiles.hop) else {}
+    doubles = dict(zip(double_fields(view), tiles.doubles, strict=True))
+    sketches = dict(zip(sketch_fields(view), tiles.sketches, strict=True))
     columns: dict[tuple[str, str], list[float | int | None]] = {}
 
     def total(name: str) -> NDArray[np.float64]:
-        sums: NDArray[np.float64] = np.where(used & ~np.isnan(doubles[name]), doubles[name], 0.0).sum(1)
+        sums: NDArray[np.float64] = np.where(used, doubles[name], 0.0).sum(1)
         return sums
 
     def column(name: str, function: str) -> list[float | int | None]:
-        if not doubles and not sketches and function != "count":
-            return [0 if function in ("sum", "approx_count_distinct") else None] * len(widths)
         match function:
             case "count":
                 return [int(each) for each in n]
             case "sum":
-                return [float(each) for each in total(f"{name}_sum")]
+                return [_number(each) for each in total(f"{name}_sum")]
             case "approx_count_distinct":
                 ends, coupons = sketches[f"{name}_distinct"]
                 owner = np.repeat(np.arange(len(ends)), np.diff(ends, prepend=0))
                 order = np.argsort(coupons, kind="stable")
                 owner, coupons = owner[order], coupons[order]
+                if len(coupons) and coupons[-1] == _NEVER:
+                    return [
+                        None if (some := coupons[row[owner]])[-1:] == _NEVER else estimate(some, precision)
+                        for row in used
+                    ]
                 return [estimate(coupons[row[owner]], precision) for row in used]
             case "mean":
                 out = total(f"{name}_sum") / np.maximum(n, 1)
@@ -94,13 +105,16 @@ def merge(view: ViewPlan, blob: bytes | Tiles | None, now_ms: int, precision: in
                 mean = total(f"{name}_sum") / np.maximum(n, 1)
                 out = np.sqrt(np.maximum(total(f"{name}_sumsq") / np.maximum(n, 1) - mean * mean, 0.0))
             case "min":
-                out = np.fmin.reduce(np.where(used, doubles[f"{name}_min"], np.inf), 1)
+                out = np.minimum.reduce(np.where(used, doubles[f"{name}_min"], np.inf), 1, initial=np.inf)
             case "max":
-                out = np.fmax.reduce(np.where(used, doubles[f"{name}_max"], -np.inf), 1)
+                out = np.maximum.reduce(np.where(used, doubles[f"{name}_max"], -np.inf), 1, initial=-np.inf)
             case _:
-                times = np.where(used, np.nan_to_num(doubles[f"{name}_last_time"], nan=-1.0), -1.0)
-                out = doubles[f"{name}_last"][times.argmax(1)]
-        return [float(each) if some else None for each, some in zip(out, n, strict=True)]
+                if not len(tiles.hop):
+                    return [None] * len(widths)
+                # argmax takes a NaN first: a tile that may hold the last value and cannot say makes it unknown.
+                moments = np.where(used, doubles[f"{name}_last_time"], -1.0)
+                out = doubles[f"{name}_last"][moments.argmax(1)]
+        return [_number(each) if some else None for each, some in zip(out, n, strict=True)]
 
     values, statuses = [], []
     for feature in view.features:
@@ -108,7 +122,15 @@ def merge(view: ViewPlan, blob: bytes | Tiles | None, now_ms: int, precision: in
         if key not in columns:
             columns[key] = column(*key)
         at = widths.index(feature.window_ms)
-        values.append(columns[key][at])
-        statuses.append(Status.STALE if stale else Status.PRESENT if n[at] else Status.EMPTY)
+        value = columns[key][at]
+        values.append(value)
+        never = value is None and n[at]
+        statuses.append(
+            Status.UNKNOWN if never else Status.STALE if stale else Status.PRESENT if n[at] else Status.EMPTY
+        )
     until = end if stale or latest is None else min(end, latest + view.ttl_ms + 1)
     return MergedRow(tuple(values), tuple(statuses), until, latest)
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)

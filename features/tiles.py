@@ -1,13 +1,16 @@
 """Tiles, and the blob in which an entity keeps all of its tiles of one view.
 
-Blob, version 1, little-endian, tiles ascending by (hop, grain):
+Blob, version 2, little-endian, tiles ascending by (hop, grain):
 
-    magic "DTL1" | crc32 of the rest u32 | tiles K u32 | doubles F u32 | sketches D u32 | partitions P u32
+    magic "DTL2" | crc32 of the rest u32 | tiles K u32 | doubles F u32 | sketches D u32 | partitions P u32
+    length of names M u32 | names of the doubles, then of the sketches, separated by NUL, padded by NUL to M
     hop i64[K] | n i64[K] | max_event_time i64[K] | positions i64[P][K] | doubles f64[F][K]
     grain (s) u32[K] | for each sketch: ends u32[K], coupons u32[ends[-1]]
 
 The doubles are the view's partials in the order of the plan; `last` is followed by its time (ms, exact in a
-double); a value that is not there is NaN.
+double). A partial that was never computed, because its aggregate is younger than the tile, is NaN, or the one
+coupon 0xFFFFFFFF: a window that needs it is unknown until a backfill. The names let a blob outlive a
+change of the plan.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,9 +28,11 @@ from features.plan import ViewPlan
 from schemas.errors import DealerIQError
 
 __all__ = [
+    "NEVER_COMPUTED",
     "CorruptBlobError",
     "Tile",
     "Tiles",
+    "align",
     "decode",
     "double_fields",
     "encode",
@@ -35,8 +40,10 @@ __all__ = [
     "sketch_fields",
 ]
 
-_HEAD = struct.Struct("<4sIIIII")
-_MAGIC = b"DTL1"
+_HEAD = struct.Struct("<4sIIIIII")
+_MAGIC = b"DTL2"
+NEVER_COMPUTED = b"\xff\xff\xff\xff"
+"""The sketch of a tile that is older than its aggregate."""
 
 
 class CorruptBlobError(DealerIQError):
@@ -60,7 +67,7 @@ class Tile(NamedTuple):
 
 @dataclass(frozen=True)
 class Tiles:
-    """The columns of a blob."""
+    """The columns of a blob; `names` are of the doubles, then of the sketches, or empty where it holds none."""
 
     hop: NDArray[np.int64]
     n: NDArray[np.int64]
@@ -69,6 +76,7 @@ class Tiles:
     doubles: NDArray[np.float64]
     grain: NDArray[np.uint32]
     sketches: tuple[tuple[NDArray[np.uint32], NDArray[np.uint32]], ...]
+    names: tuple[str, ...] = ()
 
     def rows(self) -> list[Tile]:
         """Return the tiles one by one."""
@@ -107,14 +115,16 @@ def from_record(view: ViewPlan, record: Mapping[str, Any]) -> Tile:
         hop_ms=record["hop"],
         n=record["n"],
         doubles=tuple(float("nan") if each is None else float(each) for each in doubles),
-        sketches=tuple(record.get(name) or b"" for name in sketch_fields(view)),
+        sketches=tuple(
+            NEVER_COMPUTED if (each := record.get(name)) is None else each for name in sketch_fields(view)
+        ),
         max_event_time=record.get("max_event_time") or 0,
         positions=tuple(record.get("positions") or ()),
     )
 
 
-def encode(tiles: Iterable[Tile]) -> bytes:
-    """Encode tiles of one view and entity, in any order."""
+def encode(tiles: Iterable[Tile], view: ViewPlan | None = None) -> bytes:
+    """Encode tiles of one view and entity, in any order. Without `view` the blob cannot outlive its plan."""
     rows = sorted(tiles, key=lambda tile: (tile.hop_ms, tile.grain_s))
     f, d = (len(rows[0].doubles), len(rows[0].sketches)) if rows else (0, 0)
     p = max((len(row.positions) for row in rows), default=0)
@@ -129,7 +139,10 @@ def encode(tiles: Iterable[Tile]) -> bytes:
     for i in range(d):
         parts.append(np.cumsum([len(row.sketches[i]) // 4 for row in rows]).astype("<u4"))
         parts.append(np.frombuffer(b"".join(row.sketches[i] for row in rows), "<u4"))
-    rest = struct.pack("<IIII", len(rows), f, d, p) + b"".join(part.tobytes() for part in parts)
+    names = b"\0".join(name.encode() for name in _names(view)) if view and rows else b""
+    names += b"\0" * (-(_HEAD.size + len(names)) % 8)
+    head = struct.pack("<IIIII", len(rows), f, d, p, len(names))
+    rest = head + names + b"".join(part.tobytes() for part in parts)
     return _MAGIC + struct.pack("<I", zlib.crc32(rest)) + rest
 
 
@@ -139,10 +152,11 @@ def decode(blob: bytes) -> Tiles:
         raise CorruptBlobError(
             f"tiles start with {blob[:4]!r} and have {len(blob)} bytes; a blob starts with {_MAGIC!r}"
         )
-    _, crc, k, f, d, p = _HEAD.unpack_from(blob)
+    _, crc, k, f, d, p, m = _HEAD.unpack_from(blob)
     if zlib.crc32(memoryview(blob)[8:]) != crc:
         raise CorruptBlobError(f"a blob of {len(blob)} bytes does not match its checksum")
-    at = _HEAD.size
+    at = _HEAD.size + m
+    names = blob[_HEAD.size : at].rstrip(b"\0").decode()
     longs = np.frombuffer(blob, "<i8", k * (3 + p), at)
     at += longs.nbytes
     doubles = np.frombuffer(blob, "<f8", k * f, at)
@@ -157,4 +171,39 @@ def decode(blob: bytes) -> Tiles:
         at += coupons.nbytes
         sketches.append((ends, coupons))
     table = longs.reshape(3 + p, k)
-    return Tiles(table[0], table[1], table[2], table[3:], doubles.reshape(f, k), grain, tuple(sketches))
+    return Tiles(
+        table[0], table[1], table[2], table[3:], doubles.reshape(f, k), grain, tuple(sketches),
+        tuple(names.split("\0")) if names else (),
+    )  # fmt: skip
+
+
+def align(view: ViewPlan, tiles: Tiles) -> Tiles:
+    """Put the partials in the order of the plan; those that the blob lacks were never computed.
+
+    Raises CorruptBlobError for a blob without names whose number of partials is not the plan's.
+    """
+    wanted = _names(view)
+    if tiles.names == wanted:
+        return tiles
+    doubles, sketches = double_fields(view), sketch_fields(view)
+    k, f = len(tiles.hop), len(tiles.doubles)
+    if not tiles.names and k:
+        if (f, len(tiles.sketches)) != (len(doubles), len(sketches)):
+            raise CorruptBlobError(
+                f"a blob without names has {f} doubles and {len(tiles.sketches)} sketches; "
+                f"{view.name} has {len(doubles)} and {len(sketches)}"
+            )
+        return replace(tiles, names=wanted)
+    by_name = dict(zip(tiles.names, [*tiles.doubles, *tiles.sketches], strict=True)) if k else {}
+    missing = np.full(k, np.nan)
+    never = (np.arange(1, k + 1, dtype=np.uint32), np.full(k, 0xFFFFFFFF, np.uint32))
+    return replace(
+        tiles,
+        doubles=np.array([by_name.get(name, missing) for name in doubles], np.float64).reshape(len(doubles), k),
+        sketches=tuple(by_name.get(name, never) for name in sketches),
+        names=wanted,
+    )
+
+
+def _names(view: ViewPlan) -> tuple[str, ...]:
+    return (*double_fields(view), *sketch_fields(view))
