@@ -1,0 +1,214 @@
+"""The worker on a stage that misbehaves, with real Kafka and registry, and a Redis that is not there."""
+
+import threading
+import time
+import uuid
+from dataclasses import dataclass, field
+
+import pytest
+from confluent_kafka import TopicPartition
+from redis import Redis
+
+from connectors.kafka import consumer, ensure_topics, producer
+from connectors.registry import Registry
+from connectors.settings import RegistrySettings
+from schemas.codec import Encoder
+from streams.agents.chats import ChatStage
+from streams.agents.feedback import FeedbackStage
+from streams.agents.settings import AgentSettings
+from streams.agents.stage import Derived, Stage
+from streams.agents.subjects import Subject, Subjects
+from streams.agents.worker import BatchWorker, StoppedError
+from streams.metrics import RECORDS, StageMeters
+
+QUICK = AgentSettings(retry_first_s=0.05, retry_most_s=0.1)
+
+
+@dataclass
+class Sent:
+    """A message as Faust hands it over."""
+
+    value: bytes | None
+    key: bytes | None
+    offset: int = 0
+    topic: str = "feedback"
+    partition: int = 1
+    timestamp: float = field(default_factory=time.time)
+    headers: tuple = ()
+
+
+class Picky(Stage):
+    """Fails on batches that hold a bad event, and is down as often as it is told to be."""
+
+    name, source, target = "picky", "feedback", "labels"
+    retried = (ConnectionError,)
+
+    def __init__(self, down=0):
+        self.down = down
+        self.calls = []
+
+    def handle(self, records):
+        self.calls.append(len(records))
+        if self.down:
+            self.down -= 1
+            raise ConnectionError("not there")
+        if any(each["subject_id"] == "bad" for each in records):
+            raise ZeroDivisionError
+        return FeedbackStage(NoSubjects()).handle(records)
+
+
+class NoSubjects:
+    def read(self, wanted):
+        return [None for _ in wanted]
+
+
+@pytest.fixture
+def world(stack):
+    ensure_topics(stack.kafka, ["feedback", "feedback.dlq", "labels"])
+    return World(stack)
+
+
+class World:
+    def __init__(self, stack):
+        self.stack = stack
+        self.dealer = f"worker-{uuid.uuid4().hex[:8]}"
+        self.registry = Registry(stack.registry)
+        self.encode = Encoder("feedback", self.registry.register_all(["feedback"])["feedback-value"]).encode
+
+    def worker(self, stage, registry=None):
+        name = f"{stage.name}-{self.dealer}"
+        return BatchWorker(
+            stage, registry or self.registry, producer(self.stack.kafka), QUICK, StageMeters(name)
+        )
+
+    def sent(self, number, subject="s", **more):
+        record = {
+            "event_id": f"{self.dealer}-{number}",
+            "dealer_id": self.dealer,
+            "subject_type": "order",
+            "subject_id": subject,
+            "kind": "rating",
+            "value": 4.0,
+            "comment": None,
+            "source": "test",
+            "event_time": 1_500_000_000_000,
+        } | more
+        return Sent(self.encode(record), self.dealer.encode(), number, headers=(("mine", b"kept"),))
+
+    def counts(self, stage):
+        name = f"{stage.name}-{self.dealer}"
+        return {
+            each.labels["outcome"]: each.value
+            for family in RECORDS.collect()
+            for each in family.samples
+            if each.labels["stage"] == name and each.name.endswith("_total")
+        }
+
+    def read(self, topic):
+        reading = consumer(self.stack.kafka, f"test-{uuid.uuid4().hex}")
+        found = []
+        try:
+            for partition in reading.list_topics(topic, timeout=10).topics[topic].partitions:
+                place = TopicPartition(topic, partition, 0)
+                _, end = reading.get_watermark_offsets(place, timeout=10)
+                reading.assign([place])
+                while reading.position([place])[0].offset < end and end:
+                    for each in reading.consume(500, 0.2):
+                        if each.key() == self.dealer.encode():
+                            found.append(each)
+        finally:
+            reading.close()
+        return found
+
+
+@pytest.mark.services
+def test_one_bad_event_takes_no_other_along(world):
+    stage = Picky()
+    batch = [world.sent(0), world.sent(1, "bad"), Sent(None, b"k", 2), world.sent(3), world.sent(4)]
+    world.worker(stage).process(batch)
+    assert stage.calls == [4, 1, 1, 1, 1]
+    assert len(world.read("labels")) == 3
+    (dead,) = world.read("feedback.dlq")
+    assert dead.value() == batch[1].value
+    said = dict(dead.headers())
+    assert (said["dlq_partition"], said["dlq_offset"], said["mine"]) == (b"1", b"1", b"kept")
+    assert said["dlq_error"] == b"ZeroDivisionError"
+    assert world.counts(stage) == {"produced": 3, "dead_letter": 1, "tombstone": 1}
+
+
+@pytest.mark.services
+def test_a_service_that_is_down_is_no_dead_letter(world):
+    stage = Picky(down=3)
+    world.worker(stage).process([world.sent(0), world.sent(1)])
+    assert stage.calls == [2, 2, 2, 2]
+    assert len(world.read("labels")) == 2
+    assert world.read("feedback.dlq") == []
+
+
+@pytest.mark.services
+def test_a_derived_event_that_its_topic_would_not_take_is_a_dead_letter(world):
+    class Swollen(Picky):
+        def handle(self, records):
+            return [
+                Derived(each.key, each.record | {"source": "x" * 1_100_000}, each.subject)
+                for each in super().handle(records)
+            ]
+
+    stage = Swollen()
+    world.worker(stage).process([world.sent(0)])
+    assert world.read("labels") == []
+    assert b"too large" in dict(world.read("feedback.dlq")[0].headers())["dlq_error"]
+    assert world.counts(stage) == {"dead_letter": 1}
+
+
+@pytest.mark.services
+def test_stopping_while_the_registry_is_down_ends_without_a_verdict(world):
+    nowhere = Registry(RegistrySettings(url="http://127.0.0.1:9", retry_s=0))
+    worker = world.worker(Picky(), nowhere)
+    threading.Timer(0.5, worker.stop).start()
+    with pytest.raises(StoppedError, match="stops while a service is down"):
+        worker.process([world.sent(0)])
+    assert world.read("labels") == world.read("feedback.dlq") == []
+
+
+@pytest.mark.services
+def test_stopping_while_redis_is_down_ends_without_a_verdict(world):
+    subjects = Subjects(Redis(host="127.0.0.1", port=9, socket_connect_timeout=0.2))
+    worker = world.worker(FeedbackStage(subjects))
+    threading.Timer(0.5, worker.stop).start()
+    with pytest.raises(StoppedError):
+        worker.process([world.sent(0, subject_type="chat")])
+    assert world.read("labels") == world.read("feedback.dlq") == []
+
+
+@pytest.mark.services
+def test_subjects_are_found_until_they_expire(stack):
+    redis = Redis.from_url(stack.redis.address)
+    mark = uuid.uuid4().hex
+    subjects = Subjects(redis, keep_days=1)
+    known = Subject("d1", "praise", 1_500_000_000_000)
+    subjects.write([("chat", mark, known)])
+    subjects.write([("chat", mark, known)])
+    assert subjects.read([("chat", mark), ("order", mark), ("chat", "x" + mark)]) == [known, None, None]
+    assert subjects.read([]) == []
+    assert 0 < redis.ttl(f"dealeriq:subject:chat:{mark}") <= 86_400
+
+
+def test_the_same_chat_read_twice_gives_the_same_event():
+    from models.text import packaged_encoder
+    from streams.agents.reading import Reader
+
+    chat = {
+        "event_id": "e1",
+        "conversation_id": "c",
+        "dealer_id": "d",
+        "customer_id": None,
+        "sender": "customer",
+        "text": "Where is it?",
+        "language": "en",
+        "event_time": 1_500_000_000_000,
+    }
+    stage = ChatStage(Reader(packaged_encoder()))
+    alone, again = stage.handle([chat]), stage.handle([chat | {"event_id": "e2"}, chat])
+    assert alone[0].record["event_id"] == again[1].record["event_id"] != again[0].record["event_id"]
+    assert stage.handle([]) == []
