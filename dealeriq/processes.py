@@ -128,9 +128,14 @@ def _serve_metrics() -> None:
 
 
 def _agent(settings: Settings, name: str) -> None:
-    from streams.agents.app import run
+    from streams.agents.process import main as run
 
-    run(name, settings.kafka, settings.registry, settings.redis, data_dir=settings.data_dir)
+    port = int(os.environ.get("DEALERIQ_METRICS_PORT", "0"))
+    code = run(
+        name, settings.kafka, settings.registry, settings.redis, settings.data_dir / "agents", metrics_port=port
+    )
+    if code:
+        raise SystemExit(code)
 
 
 if __name__ == "__main__":

@@ -157,6 +157,14 @@ class Supervisor:
             self._wait_ready(child, wait_s)
         return child
 
+    def wait_ready(self, name: str, wait_s: float = 60.0) -> None:
+        """Waits until a process that was started with `wait_s=0` does its work.
+
+        Raises:
+            ServiceFailedError: it did not become ready in time.
+        """
+        self._wait_ready(self._children[name], wait_s)
+
     def port(self, name: str, default: int) -> int:
         """A port of this data folder for one of our own processes, the same after a restart."""
         assert self._room is not None

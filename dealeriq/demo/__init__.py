@@ -1,0 +1,1 @@
+"""The demonstration: carried data through the whole system, watched and summed up."""

@@ -1,0 +1,114 @@
+"""How far a running system is: counts in and out per stage, lag, freshness, and whether it is at rest."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from dealeriq.flink import job_counters
+from dealeriq.system import System
+from schemas.errors import DealerIQError
+from streams.verify.log import end_offsets
+
+__all__ = ["Reading", "SettleTimeoutError", "read", "settle"]
+
+_LABEL = re.compile(r'(\w+)="([^"]*)"')
+_QUIET_S = 2.0
+_DERIVED = ("chats.enriched", "chats.dlq", "labels", "feedback.dlq")
+
+
+class SettleTimeoutError(DealerIQError):
+    """The system did not come to rest in time after the last event was played."""
+
+    remedy = "Look at the logs of the processes that are named above, then start again: it goes on from there."
+    exit_code = 4
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One look at every meter. Freshness in seconds from producing to readable, as quantiles of all events."""
+
+    at_s: float
+    produced: dict[str, int] = field(default_factory=dict)
+    stages: dict[str, dict[str, int]] = field(default_factory=dict)
+    flink: dict[str, int] = field(default_factory=dict)
+    lag: int = 0
+    freshness: dict[str, float] = field(default_factory=dict)
+    clock_ms: int | None = None
+
+
+def read(system: System) -> Reading:
+    """Look at every process's metrics and at Flink's counters."""
+    stages: dict[str, dict[str, int]] = {}
+    buckets: dict[float, float] = {}
+    produced: dict[str, int] = {}
+    lag, clock = 0, None
+    for process, samples in system.meters().items():
+        for sample, value in samples.items():
+            name, labels = sample.partition("{")[0], dict(_LABEL.findall(sample))
+            if name == "dealeriq_stage_records_total":
+                stages.setdefault(labels["stage"], {})[labels["outcome"]] = int(value)
+            elif name == "dealeriq_stage_lag_records":
+                lag += int(value)
+            elif name == "dealeriq_freshness_seconds_bucket" and labels.get("stage") == "feature-view":
+                buckets[float(labels["le"])] = value
+            elif name.startswith("dealeriq_event_time") and process == "feature-view":
+                clock = int(value * 1000)
+    produced = stages.pop("player", {})
+    try:
+        flink = job_counters(system.supervisor.settings)
+    except DealerIQError:
+        flink = {}
+    quantiles = {
+        f"p{int(q * 100)}_s": found for q in (0.5, 0.99) if (found := _quantile(buckets, q)) is not None
+    }
+    return Reading(time.monotonic(), produced, stages, flink, lag, quantiles, clock)
+
+
+def settle(
+    system: System, produced: dict[str, int], progress: Callable[[str], None], wait_s: float = 900.0
+) -> Reading:
+    """Wait until every event is in every store: each chat is enriched, nothing is left to read, nothing moves.
+
+    Raises SettleTimeoutError.
+    """
+    deadline = time.monotonic() + wait_s
+    quiet_since, told = time.monotonic(), 0.0
+    before: object = None
+    while (moment := time.monotonic()) < deadline:
+        reading = read(system)
+        ends = {topic: _count(system, topic) for topic in _DERIVED}
+        chats = produced.get("chats", 0)
+        done = ends["chats.enriched"] + ends["chats.dlq"]
+        now = (reading.flink, reading.stages, ends)
+        whole = all(status.state in ("ready", "done", "given") for status in system.supervisor.status())
+        if now != before or reading.lag or done < chats or not whole:
+            before, quiet_since = now, moment
+        elif moment - quiet_since >= _QUIET_S:
+            return replace(reading, produced=produced)
+        if moment - told >= 5:
+            progress(f"settling: {done:,} of {chats:,} chats enriched, {reading.lag:,} records to read")
+            told = moment
+        time.sleep(0.3)
+    raise SettleTimeoutError(f"events were still moving after {wait_s:.0f} s")
+
+
+def _count(system: System, topic: str) -> int:
+    return sum(end_offsets(system.supervisor.settings.kafka, topic).values())
+
+
+def _quantile(buckets: dict[float, float], q: float) -> float | None:
+    """Interpolate a quantile in cumulative buckets, as Prometheus does."""
+    bounds = sorted(buckets)
+    if not bounds or not buckets[bounds[-1]]:
+        return None
+    wanted, low, below = q * buckets[bounds[-1]], 0.0, 0.0
+    for bound in bounds:
+        if buckets[bound] >= wanted:
+            if bound == float("inf"):
+                return low
+            return low + (bound - low) * (wanted - below) / max(buckets[bound] - below, 1e-9)
+        low, below = bound, buckets[bound]
+    return low

@@ -1,0 +1,89 @@
+"""The whole system: what must be there before anything runs, and every process of ours, in order."""
+
+from __future__ import annotations
+
+import sys
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from connectors.kafka import ensure_topics
+from connectors.registry import Registry
+from dealeriq.runtime import Supervisor
+from dealeriq.runtime.services.probe import answers
+
+__all__ = ["SERVICES", "System"]
+
+SERVICES = ("kafka", "registry", "redis", "flink")
+_PROCESSES = ("flink-jobs", "feature-view", "chat-agent", "feedback-agent", "http")
+
+
+@dataclass
+class System:
+    """The processes of one running system, started under a supervisor."""
+
+    supervisor: Supervisor
+    clock: str = "wall"
+    metrics: dict[str, str] = field(default_factory=dict)
+    """Address of each process's metrics."""
+
+    def start(self) -> None:
+        """Create topics, register schemas, start every process. Safe on a data folder that ran before.
+
+        Raises what the supervisor, Kafka and the registry raise.
+        """
+        settings = self.supervisor.settings
+        ensure_topics(settings.kafka)
+        Registry(settings.registry).register_all()
+        port = self.supervisor.port("http", settings.http.port)
+        settings.http.port = port
+        settings.http.url = settings.http.url or f"http://127.0.0.1:{port}"
+        if self.clock == "event":
+            settings.http.clock = "event"
+        for name in _PROCESSES:
+            self.start_process(name, wait_s=0)
+        for name in _PROCESSES:
+            self.supervisor.wait_ready(name)
+
+    def start_process(
+        self, name: str, *, once: bool = False, wait_s: float = 60.0, variables: Mapping[str, str] | None = None
+    ) -> None:
+        """Start one process of ours with its metrics on a port of this data folder."""
+        settings = self.supervisor.settings
+        if name == "http":
+            address = settings.http.url or ""
+            probe = f"{address}/healthz"
+            self.metrics[name] = f"{address}/metrics"
+        else:
+            port = self.supervisor.port(f"{name}-metrics", 9_400 + len(self.metrics))
+            address = f"http://127.0.0.1:{port}"
+            probe = self.metrics[name] = f"{address}/metrics"
+        self.supervisor.start_process(
+            name,
+            [sys.executable, "-m", "dealeriq.processes", name],
+            lambda: answers(probe) is not None,
+            environment={"DEALERIQ_METRICS_PORT": address.rpartition(":")[2], **(variables or {})},
+            address=address,
+            once=once,
+            wait_s=wait_s,
+        )
+
+    def meters(self) -> dict[str, dict[str, float]]:
+        """Return every sample of every process: process, then `name{labels}`. One that is away is left out."""
+        found = {}
+        for name, address in self.metrics.items():
+            try:
+                with urllib.request.urlopen(address, timeout=1) as answer:
+                    found[name] = _samples(answer.read().decode())
+            except OSError:
+                continue
+        return found
+
+
+def _samples(text: str) -> dict[str, float]:
+    samples = {}
+    for line in text.splitlines():
+        if line and not line.startswith("#"):
+            name, _, value = line.rpartition(" ")
+            samples[name] = float(value)
+    return samples
