@@ -14,7 +14,7 @@ from typing import Any
 from features.plan import PLAN_PATH, ColumnPlan, FeaturePlan, Plan, PlanError, ViewPlan
 from schemas.catalogue import topic
 
-__all__ = ["PARTIALS", "artefacts", "compile_repo", "tile_schemas", "write"]
+__all__ = ["PARTIALS", "artefacts", "compile_repo", "compile_view", "tile_schemas", "write"]
 
 PARTIALS = {
     "count": (),
@@ -36,22 +36,25 @@ _LATENESS = timedelta(days=1)
 
 def compile_repo() -> Plan:
     """Compile the definitions in `features/repo`. Raises PlanError for one that cannot be computed."""
+    from features.repo.now import NOW
     from features.repo.services import SERVICES
     from features.repo.views import VIEWS
 
-    views = [_view(view) for view in VIEWS]
+    views = [compile_view(view) for view in VIEWS]
+    view_of = {now.name: name for name, now in NOW.items()}
     return Plan(
         project="dealeriq",
         distinct_precision=10,
         views={view.name: view for view in views},
         services={
-            service.name: tuple(projection.name for projection in service.feature_view_projections)
+            service.name: tuple(view_of[projection.name] for projection in service.feature_view_projections)
             for service in SERVICES
         },
     )
 
 
-def _view(view: Any) -> ViewPlan:
+def compile_view(view: Any) -> ViewPlan:
+    """Compile one StreamFeatureView. Raises PlanError."""
     from features.repo import entities
 
     source = view.stream_source

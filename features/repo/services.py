@@ -2,12 +2,15 @@
 
 from feast import FeatureService
 
-from features.repo import views
+from features.repo.now import NOW
 
-dealer = FeatureService(
-    name="dealer", features=[views.dealer_orders, views.dealer_chats, views.dealer_feedback]
+
+def _service(name: str, *views: str) -> FeatureService:
+    return FeatureService(name=name, features=[NOW[view] for view in views])
+
+
+SERVICES = (
+    _service("dealer", "dealer_orders", "dealer_chats", "dealer_feedback"),
+    _service("dealer_category", "dealer_category_orders"),
+    _service("product", "product_demand"),
 )
-dealer_category = FeatureService(name="dealer_category", features=[views.dealer_category_orders])
-product = FeatureService(name="product", features=[views.product_demand])
-
-SERVICES = (dealer, dealer_category, product)
