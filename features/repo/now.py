@@ -24,7 +24,9 @@ def _merge_of(view: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
         from features.on_demand import columns  # Feast ships this function alone: it must bring its imports
 
         tiles = inputs[f"{view}__tiles"] if f"{view}__tiles" in inputs else inputs["tiles"]
-        return columns(view, tiles, inputs["now_ms"])
+        values = columns(view, tiles, inputs["now_ms"])
+        # Of a Python function's answers Feast 0.67 picks those named as asked for, so each has both names.
+        return values | {f"{view}_now__{name}": column for name, column in values.items()}
 
     merge.__module__ = "__main__"  # dill would otherwise store a reference that needs Feast's repository
     return merge
