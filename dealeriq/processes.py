@@ -6,6 +6,7 @@ Each takes its addresses from the settings (file and environment), serves its me
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -15,7 +16,10 @@ from collections.abc import Callable
 from dealeriq.settings import Settings, load
 from schemas.errors import DealerIQError
 
-__all__ = ["PROCESSES", "main"]
+__all__ = ["PLAYED", "PROCESSES", "main"]
+
+PLAYED = "player.json"
+"""File in the data folder with what the player has produced, by topic."""
 
 
 def feature_view(settings: Settings) -> None:
@@ -74,6 +78,9 @@ def player(settings: Settings) -> None:
         for topic, count in stats.produced.items():
             meters.count(topic, count - produced.get(topic, 0))
             produced[topic] = count
+        fresh = settings.data_dir / f".{PLAYED}"
+        fresh.write_text(json.dumps(stats.produced))
+        fresh.replace(settings.data_dir / PLAYED)
         if stats.clock_ms is not None:
             meters.event_time(stats.clock_ms)
 
@@ -131,9 +138,9 @@ def _agent(settings: Settings, name: str) -> None:
     from streams.agents.process import main as run
 
     port = int(os.environ.get("DEALERIQ_METRICS_PORT", "0"))
-    code = run(
-        name, settings.kafka, settings.registry, settings.redis, settings.data_dir / "agents", metrics_port=port
-    )
+    folder = settings.data_dir / "agents"
+    folder.mkdir(parents=True, exist_ok=True)
+    code = run(name, settings.kafka, settings.registry, settings.redis, folder, metrics_port=port)
     if code:
         raise SystemExit(code)
 

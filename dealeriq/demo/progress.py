@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from dealeriq.flink import job_counters
+from dealeriq.processes import PLAYED
 from dealeriq.system import System
 from schemas.errors import DealerIQError
 from streams.verify.log import end_offsets
@@ -16,6 +18,7 @@ __all__ = ["Reading", "SettleTimeoutError", "read", "settle"]
 
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
 _QUIET_S = 2.0
+_VIEW = "feature-view"
 _DERIVED = ("chats.enriched", "chats.dlq", "labels", "feedback.dlq")
 
 
@@ -34,7 +37,7 @@ class Reading:
     produced: dict[str, int] = field(default_factory=dict)
     stages: dict[str, dict[str, int]] = field(default_factory=dict)
     flink: dict[str, int] = field(default_factory=dict)
-    lag: int = 0
+    lag: int = 0  # tiles that the feature view has still to read
     freshness: dict[str, float] = field(default_factory=dict)
     clock_ms: int | None = None
 
@@ -43,20 +46,21 @@ def read(system: System) -> Reading:
     """Look at every process's metrics and at Flink's counters."""
     stages: dict[str, dict[str, int]] = {}
     buckets: dict[float, float] = {}
-    produced: dict[str, int] = {}
     lag, clock = 0, None
     for process, samples in system.meters().items():
         for sample, value in samples.items():
             name, labels = sample.partition("{")[0], dict(_LABEL.findall(sample))
             if name == "dealeriq_stage_records_total":
                 stages.setdefault(labels["stage"], {})[labels["outcome"]] = int(value)
-            elif name == "dealeriq_stage_lag_records":
+            elif name == "dealeriq_stage_lag_records" and labels["stage"] == _VIEW:
+                # The agents' lag counts the transaction markers at the end of a topic, and so never gets to 0.
                 lag += int(value)
-            elif name == "dealeriq_freshness_seconds_bucket" and labels.get("stage") == "feature-view":
+            elif name == "dealeriq_freshness_seconds_bucket" and labels.get("stage") == _VIEW:
                 buckets[float(labels["le"])] = value
-            elif name.startswith("dealeriq_event_time") and process == "feature-view":
+            elif name.startswith("dealeriq_event_time") and process == _VIEW:
                 clock = int(value * 1000)
-    produced = stages.pop("player", {})
+    stages.pop("player", None)
+    produced = played(system)
     try:
         flink = job_counters(system.supervisor.settings)
     except DealerIQError:
@@ -67,9 +71,16 @@ def read(system: System) -> Reading:
     return Reading(time.monotonic(), produced, stages, flink, lag, quantiles, clock)
 
 
-def settle(
-    system: System, produced: dict[str, int], progress: Callable[[str], None], wait_s: float = 900.0
-) -> Reading:
+def played(system: System) -> dict[str, int]:
+    """Return what the player has produced in all its runs, by topic: it outlives the process."""
+    try:
+        counts: dict[str, int] = json.loads((system.supervisor.data_dir / PLAYED).read_text())
+    except (OSError, ValueError):
+        return {}
+    return counts
+
+
+def settle(system: System, progress: Callable[[str], None], wait_s: float = 900.0) -> Reading:
     """Wait until every event is in every store: each chat is enriched, nothing is left to read, nothing moves.
 
     Raises SettleTimeoutError.
@@ -80,14 +91,15 @@ def settle(
     while (moment := time.monotonic()) < deadline:
         reading = read(system)
         ends = {topic: _count(system, topic) for topic in _DERIVED}
-        chats = produced.get("chats", 0)
+        chats = reading.produced.get("chats", 0)
         done = ends["chats.enriched"] + ends["chats.dlq"]
-        now = (reading.flink, reading.stages, ends)
+        moved = {stage: counts for stage, counts in reading.stages.items() if stage != "http"}
+        now = (reading.flink, moved, ends)
         whole = all(status.state in ("ready", "done", "given") for status in system.supervisor.status())
         if now != before or reading.lag or done < chats or not whole:
             before, quiet_since = now, moment
         elif moment - quiet_since >= _QUIET_S:
-            return replace(reading, produced=produced)
+            return reading
         if moment - told >= 5:
             progress(f"settling: {done:,} of {chats:,} chats enriched, {reading.lag:,} records to read")
             told = moment
