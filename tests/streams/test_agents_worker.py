@@ -1,5 +1,7 @@
 """The worker on a stage that misbehaves, with real Kafka and registry, and a Redis that is not there."""
 
+import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -212,3 +214,13 @@ def test_the_same_chat_read_twice_gives_the_same_event():
     alone, again = stage.handle([chat]), stage.handle([chat | {"event_id": "e2"}, chat])
     assert alone[0].record["event_id"] == again[1].record["event_id"] != again[0].record["event_id"]
     assert stage.handle([]) == []
+
+
+def test_an_agent_loads_no_training_package():
+    code = (
+        "import sys, streams.agents.process, streams.agents.app as a, streams.agents.chats;"
+        "from models.text import packaged_encoder; packaged_encoder();"
+        "print([m for m in ('torch','transformers','feast','mlflow','pandas','pyflink') if m in sys.modules])"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]"
