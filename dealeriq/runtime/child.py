@@ -133,8 +133,10 @@ class Child:
     def status(self) -> ServiceStatus:
         """A snapshot for people and tests."""
         pid = self.pid
+        # Between a death and the keeper's next look the remembered state is wrong.
+        state = "down" if pid is None and self.state in ("starting", "ready") else self.state
         return ServiceStatus(
-            self.name, pid, self.state, self.address, resident_bytes(pid) if pid else 0, self.log, self.restarts
+            self.name, pid, state, self.address, resident_bytes(pid) if pid else 0, self.log, self.restarts
         )
 
     def last_words(self) -> str:

@@ -1,6 +1,7 @@
 """The supervisor: starts the services whose address is unset, keeps them running, and leaves nothing behind."""
 
 import atexit
+import contextlib
 import fcntl
 import os
 import queue
@@ -60,7 +61,7 @@ class Supervisor:
         self.settings.data_dir = self.data_dir
         self.start_seconds = 0.0
         self._names = tuple(services)
-        self._progress = progress or (lambda line: print(f"dealeriq: {line}", file=sys.stderr, flush=True))
+        self._tell = progress or (lambda line: print(f"dealeriq: {line}", file=sys.stderr, flush=True))
         self._prefer_default_ports = prefer_default_ports
         self._children: dict[str, Child] = {}
         self._given: list[ServiceStatus] = []
@@ -280,8 +281,8 @@ class Supervisor:
             return
         if child.state == "restarting":
             if now >= child.next_start:
-                child.start()
                 child.restarts += 1
+                child.start()
             return
         status = child.exit_status
         if status is None:
@@ -305,6 +306,11 @@ class Supervisor:
         child.next_start = now + backoff
         child.state = "restarting"
         self._progress(f"{child.name} ended ({how}); starting it again in {backoff:g} s (log: {child.log})")
+
+    def _progress(self, line: str) -> None:
+        """Tells people. A terminal that is gone must not end the keeper, and with it every child."""
+        with contextlib.suppress(Exception):
+            self._tell(line)
 
     def _log(self, name: str) -> Path:
         return self.data_dir / "logs" / f"{name}.log"

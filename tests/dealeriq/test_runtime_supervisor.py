@@ -51,6 +51,21 @@ def test_a_killed_child_comes_back_on_its_port(running: Supervisor, lines: list[
     assert any("redis ended (signal 9)" in line and str(after.log) in line for line in lines)
 
 
+def test_a_terminal_that_is_gone_ends_nothing(tmp_path: Path) -> None:
+    def gone(line: str) -> None:
+        raise BrokenPipeError
+
+    with Supervisor(load({}), ("redis",), tmp_path, prefer_default_ports=False, progress=gone) as supervisor:
+        first = supervisor.status()[0].pid
+        assert first is not None
+        os.kill(first, signal.SIGKILL)
+        eventually(lambda: supervisor.status()[0].restarts == 1 and supervisor.status()[0].state == "ready")
+        second = supervisor.status()[0].pid
+        assert second is not None
+        os.kill(second, signal.SIGKILL)
+        eventually(lambda: supervisor.status()[0].restarts == 2 and supervisor.status()[0].state == "ready")
+
+
 def test_a_command_that_keeps_failing_is_told_in_one_line(running: Supervisor) -> None:
     with pytest.raises(
         ServiceFailedError, match=r"ended 3 times while starting: ValueError: no luck \(log: .*\)"

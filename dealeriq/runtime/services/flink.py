@@ -49,6 +49,7 @@ _SHARED = threading.Lock()
 
 class _Flink(Service):
     main_class: str
+    metrics_port: tuple[str, int]
     patience_s = 90.0
 
     @property
@@ -71,8 +72,8 @@ class _Flink(Service):
         return []
 
     def arguments(self) -> list[str]:
-        """Arguments of the main class."""
-        return []
+        """What this process is told beyond the shared configuration: where its metrics are scraped."""
+        return ["-D", f"metrics.reporter.prom.port={self.room.ports.take(*self.metrics_port)}"]
 
     def prepare(self) -> list[str]:
         """Writes the cluster's configuration and links its lib folder."""
@@ -176,8 +177,6 @@ class _Flink(Service):
             "python.executable": sys.executable,
             "python.client.executable": sys.executable,
             "metrics.reporter.prom.factory.class": _REPORTER,
-            "metrics.reporter.prom.port": f"{ports.take('flink_jobmanager_metrics', 9249)},"
-            f"{ports.take('flink_taskmanager_metrics', 9250)}",
         }
 
 
@@ -186,6 +185,7 @@ class FlinkJobManager(_Flink):
 
     name = "flink-jobmanager"
     main_class = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
+    metrics_port = ("flink_jobmanager_metrics", 9249)
 
     def java_options(self) -> list[str]:
         """A heap that holds a few jobs' graphs."""
@@ -201,6 +201,7 @@ class FlinkTaskManager(_Flink):
 
     name = "flink-taskmanager"
     main_class = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"
+    metrics_port = ("flink_taskmanager_metrics", 9250)
 
     def java_options(self) -> list[str]:
         """The sizes that the configuration names."""

@@ -27,6 +27,9 @@ BROKER_OPTIONS = {
 _SMALL = {
     "offsets.topic.num.partitions": "4",
     "transaction.state.log.num.partitions": "4",
+    # A broker that was killed is let back in when its old session has run out: 9 s unless said otherwise.
+    "broker.session.timeout.ms": "4000",
+    "broker.heartbeat.interval.ms": "1000",
     "num.io.threads": "4",
     "num.network.threads": "3",
     "num.recovery.threads.per.data.dir": "2",
