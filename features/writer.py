@@ -169,9 +169,12 @@ class FeatureWriter:
                 kept[key] = tile
         latest = max((tile.max_event_time for tile in kept.values()), default=0)
         latest = min(latest, int(self._clock() * 1000))
-        for grain, keep in zip(self._view.grains_ms, self._view.retention_ms, strict=True):
-            for key in [k for k in kept if k[0] * 1000 == grain and k[1] + grain <= latest - keep]:
-                del kept[key]
+        oldest = {
+            grain // 1000: latest - keep - grain
+            for grain, keep in zip(self._view.grains_ms, self._view.retention_ms, strict=True)
+        }
+        for key in [key for key in kept if key[1] <= oldest.get(key[0], key[1])]:  # a grain of no plan goes too
+            del kept[key]
         return stored.version, value_proto(encode(kept.values(), self._view)), timestamp_proto(latest)
 
     def _key(self, entity: Entity) -> bytes:
