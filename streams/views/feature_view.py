@@ -11,7 +11,7 @@ import redis.exceptions
 
 from connectors.registry import RegistryUnavailableError
 from features.plan import Plan
-from features.tiles import Tile, from_record
+from features.tiles import Tile, tile_reader
 from features.writer import FeatureWriter
 from schemas.codec import Decoder, UndecodableError
 from streams.metrics import StageMeters
@@ -40,6 +40,7 @@ class FeatureView(View):
         self._views = {view.topic: view for view in plan.views.values()}
         self._writers = {topic: FeatureWriter(store, view, plan.project) for topic, view in self._views.items()}
         self._decoders = {topic: Decoder.of_topic(topic, fetch_schema) for topic in self._views}
+        self._readers = {topic: tile_reader(view) for topic, view in self._views.items()}
         self.topics = tuple(self._views)
         self._meters = StageMeters(self.name)
         self._clock_ms = int(store_clock) if (store_clock := self._remembered()) else 0
@@ -67,7 +68,7 @@ class FeatureView(View):
             view = self._views[topic]
             try:
                 record = self._decoders[topic].decode(value)
-                tile = from_record(view, record)
+                tile = self._readers[topic](record)
                 entity = tuple(str(record[key]) for key in view.entity)
             except (UndecodableError, KeyError, TypeError, ValueError) as failure:
                 unreadable.append((message, failure))
