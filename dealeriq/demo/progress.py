@@ -57,7 +57,7 @@ def read(system: System) -> Reading:
                 lag += int(value)
             elif name == "dealeriq_freshness_seconds_bucket" and labels.get("stage") == _VIEW:
                 buckets[float(labels["le"])] = value
-            elif name.startswith("dealeriq_event_time") and process == _VIEW:
+            elif name == "dealeriq_stage_event_time_seconds" and process == _VIEW:
                 clock = int(value * 1000)
     stages.pop("player", None)
     produced = played(system)

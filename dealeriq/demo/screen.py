@@ -27,7 +27,7 @@ _FEATURES = (
     "amount_sum_24h",
     "amount_mean_7d",
     "amount_std_30d",
-    "product_id_approx_count_distinct_7d",
+    "product_id_distinct_7d",
 )
 
 
