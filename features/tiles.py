@@ -19,6 +19,8 @@ import struct
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -134,20 +136,23 @@ def tile_reader(view: ViewPlan) -> Callable[[Mapping[str, Any]], Tile]:
 
 def encode(tiles: Iterable[Tile], view: ViewPlan | None = None) -> bytes:
     """Encode tiles of one view and entity, in any order. Without `view` the blob cannot outlive its plan."""
-    rows = sorted(tiles, key=lambda tile: (tile.hop_ms, tile.grain_s))
-    f, d = (len(rows[0].doubles), len(rows[0].sketches)) if rows else (0, 0)
-    p = max((len(row.positions) for row in rows), default=0)
+    rows = sorted(tiles, key=itemgetter(1, 0))  # hop, then grain
+    k = len(rows)
+    grain, hop, n, doubles, sketches, latest, positions = zip(*rows, strict=True) if rows else ((),) * 7
+    f, d = (len(doubles[0]), len(sketches[0])) if rows else (0, 0)
+    p = max(map(len, positions), default=0)
+    if any(len(each) != p for each in positions):
+        positions = tuple(each + (-1,) * (p - len(each)) for each in positions)
+    # Columns are built by C loops over transposed tuples: this runs for every entity of every batch.
     parts = [
-        np.array([row.hop_ms for row in rows], "<i8"),
-        np.array([row.n for row in rows], "<i8"),
-        np.array([row.max_event_time for row in rows], "<i8"),
-        np.array([row.positions + (-1,) * (p - len(row.positions)) for row in rows], "<i8").T,
-        np.array([row.doubles for row in rows], "<f8").T,
-        np.array([row.grain_s for row in rows], "<u4"),
+        np.array([hop, n, latest], "<i8"),
+        np.fromiter(chain.from_iterable(positions), "<i8", k * p).reshape(k, p).T,
+        np.fromiter(chain.from_iterable(doubles), "<f8", k * f).reshape(k, f).T,
+        np.array(grain, "<u4"),
     ]
-    for i in range(d):
-        parts.append(np.cumsum([len(row.sketches[i]) // 4 for row in rows]).astype("<u4"))
-        parts.append(np.frombuffer(b"".join(row.sketches[i] for row in rows), "<u4"))
+    for column in zip(*sketches, strict=True):
+        parts.append((np.cumsum(np.fromiter(map(len, column), "<u4", k)) // 4).astype("<u4"))
+        parts.append(np.frombuffer(b"".join(column), "<u4"))
     names = b"\0".join(name.encode() for name in _names(view)) if view and rows else b""
     names += b"\0" * (-(_HEAD.size + len(names)) % 8)
     head = struct.pack("<IIIII", len(rows), f, d, p, len(names))
