@@ -10,28 +10,32 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
+from redis.exceptions import ResponseError
+
 from features.keys import entity_key, field, timestamp_proto, unwrap_bytes, value_proto
 from features.plan import ViewPlan
 from features.tiles import Tile, align, decode, encode
 from schemas.errors import DealerIQError
 
-__all__ = ["FeatureWriter", "WriteConflictError"]
+__all__ = ["FeatureWriter", "StoreReplacedError", "WriteConflictError"]
 
-# ARGV: field of the tiles, field of the time, field of the version, new version; for each entity the version it
-# was folded from, tiles, time; then names and values of positions. Entities that someone else wrote in between
-# are left alone and their numbers returned; positions move only when there are none.
+# KEYS: positions, the store's identity, then entities. ARGV: field of the tiles, field of the time, field of
+# the version, new version, identity; for each entity the version it was folded from, tiles, time; then names
+# and values of positions. Entities that someone else wrote in between are left alone and their numbers
+# returned; positions move only when there are none. A store other than the one read from is refused.
 _SCRIPT = """
+if redis.call('GET', KEYS[2]) ~= ARGV[5] then return redis.error_reply('STOREREPLACED') end
 local stale = {}
-for i = 2, #KEYS do
-  local a = 5 + (i - 2) * 3
+for i = 3, #KEYS do
+  local a = 6 + (i - 3) * 3
   if (redis.call('HGET', KEYS[i], ARGV[3]) or '') == ARGV[a] then
     redis.call('HSET', KEYS[i], ARGV[1], ARGV[a + 1], ARGV[2], ARGV[a + 2], ARGV[3], ARGV[4])
   else
-    stale[#stale + 1] = i - 2
+    stale[#stale + 1] = i - 3
   end
 end
 if #stale > 0 then return stale end
-for i = 5 + (#KEYS - 1) * 3, #ARGV, 2 do
+for i = 6 + (#KEYS - 2) * 3, #ARGV, 2 do
   local old = tonumber(redis.call('HGET', KEYS[1], ARGV[i]) or '-1')
   if tonumber(ARGV[i + 1]) > old then redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
 end
@@ -46,6 +50,15 @@ class WriteConflictError(DealerIQError):
     """Another process keeps writing the same entities of a feature view."""
 
     remedy = "Run one feature view process for each view; stop the other one."
+    exit_code = 7
+
+
+class StoreReplacedError(DealerIQError):
+    """The online store is not the one that this writer began with: it was emptied, restored or exchanged."""
+
+    remedy = (
+        "Start the feature view again (its supervisor does): it goes on from the position that the store holds."
+    )
     exit_code = 7
 
 
@@ -91,10 +104,14 @@ class FeatureWriter:
         self._version = f"_version:{view.name}".encode()
         self._versions = (b"%s:%d" % (secrets.token_hex(8).encode(), i) for i in count())
         self._position = f"dealeriq:position:{view.name}"
+        self._identity_key = f"dealeriq:store:{view.name}"
+        self._identity: bytes | None = None
         self._cache: OrderedDict[Entity, _Stored] = OrderedDict()
 
     def positions(self) -> dict[tuple[str, int], int]:
-        """Return the next offset of each (topic, partition) that the store holds."""
+        """Return the next offset of each (topic, partition) that the store holds, and mean this store."""
+        self._redis.set(self._identity_key, secrets.token_hex(16), nx=True)
+        self._identity = self._redis.get(self._identity_key)
         found = {}
         for name, value in self._redis.hgetall(self._position).items():
             topic, _, partition = name.decode().rpartition(":")
@@ -114,8 +131,10 @@ class FeatureWriter:
     def write(self, updates: Mapping[Entity, Iterable[Tile]], positions: Mapping[tuple[str, int], int]) -> None:
         """Fold tiles into their entities and store them, then the positions.
 
-        Raises redis errors, CorruptBlobError and WriteConflictError; repeating the call is always safe.
+        Raises redis errors, CorruptBlobError, WriteConflictError, StoreReplacedError; it may be repeated.
         """
+        if self._identity is None:
+            self.positions()
         updates = {entity: list(tiles) for entity, tiles in updates.items()}
         self.load(updates)
         names = list(updates)
@@ -139,12 +158,10 @@ class FeatureWriter:
         tail = [each for (topic, part), offset in positions.items() for each in (f"{topic}:{part}", offset)]
         for _ in range(_ATTEMPTS):
             version = next(self._versions)
-            args: list[Any] = [self._field, self._stamp, self._version, version]
+            args: list[Any] = [self._field, self._stamp, self._version, version, self._identity]
             for entity in group:
                 args += self._fold(entity, updates[entity])
-            stale = {
-                group[i] for i in self._script(keys=[self._position, *map(self._key, group)], args=args + tail)
-            }
+            stale = {group[i] for i in self._call([*map(self._key, group)], args + tail)}
             for entity in group:
                 if entity in stale:
                     del self._cache[entity]
@@ -158,6 +175,17 @@ class FeatureWriter:
             f"{self._view.name}: {len(group)} entities, such as {', '.join(group[0])}, changed under "
             f"{_ATTEMPTS} attempts to write them"
         )
+
+    def _call(self, keys: list[bytes], args: list[Any]) -> list[int]:
+        try:
+            found: list[int] = self._script(keys=[self._position, self._identity_key, *keys], args=args)
+        except ResponseError as refused:
+            if "STOREREPLACED" not in str(refused):
+                raise
+            raise StoreReplacedError(
+                f"{self._view.name}: the online store was emptied or replaced"
+            ) from refused
+        return found
 
     def _fold(self, entity: Entity, tiles: Iterable[Tile]) -> tuple[bytes, bytes, bytes]:
         stored = self._cache[entity]

@@ -155,6 +155,16 @@ def test_kill_9_of_a_child_ends_with_every_feature_right(system: System, orders:
     wait_until_right(system, orders, 150)
 
 
+def test_a_store_that_was_emptied_is_filled_again_from_the_log(system: System, orders: Orders) -> None:
+    wait_until_right(system, orders)
+    redis.Redis.from_url(system.supervisor.settings.redis.address).flushall()
+    start = 10_000_000 + len(orders.sent)
+    for number in range(start, start + 200):
+        orders.send(orders.one(number))
+    orders.flush()
+    wait_until_right(system, orders)
+
+
 def test_verify_finds_a_tile_that_was_changed_by_hand(system: System, orders: Orders) -> None:
     wait_until_right(system, orders)
     settings, plan = system.supervisor.settings, load_plan()

@@ -14,7 +14,7 @@ from features.merge import MergedRow
 from features.plan import load
 from features.reader import FeatureReader
 from features.tiles import CorruptBlobError, decode
-from features.writer import FeatureWriter, WriteConflictError
+from features.writer import FeatureWriter, StoreReplacedError, WriteConflictError
 from tests.features.test_merge import NOW, fold
 
 PLAN = load()
@@ -108,3 +108,15 @@ def test_tiles_beyond_retention_are_dropped(stack: Settings, writer: Callable[..
     client.hset(key, field(VIEW.name, "tiles"), value_proto(b"damaged"))
     with pytest.raises(CorruptBlobError, match="a blob starts with"):
         read(stack, "retired")
+
+
+def test_a_store_that_was_replaced_is_refused_until_its_own_position_is_read(
+    stack: Settings, writer: Callable[..., FeatureWriter]
+) -> None:
+    one = writer()
+    one.write({("replaced",): fold([(NOW, 1)])}, {(VIEW.topic, 1): 7})
+    client = redis.Redis.from_url(stack.redis.address)
+    client.delete(f"dealeriq:store:{VIEW.name}", f"dealeriq:position:{VIEW.name}")
+    with pytest.raises(StoreReplacedError):
+        one.write({("replaced",): fold([(NOW, 2)])}, {(VIEW.topic, 1): 9})
+    assert writer().positions() == {}
