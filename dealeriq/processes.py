@@ -85,7 +85,8 @@ def player(settings: Settings) -> None:
             meters.event_time(stats.clock_ms)
 
     rate = None if settings.demo.speed == "max" else float(settings.demo.speed)
-    options = PlayOptions(speed="max", rate=rate, orders=settings.demo.orders)
+    demo = settings.demo
+    options = PlayOptions(topics=tuple(demo.topics), speed="max", rate=rate, orders=demo.orders)
     Player(settings.kafka, settings.registry, options, on_stats, stop).play()
 
 

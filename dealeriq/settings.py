@@ -82,6 +82,9 @@ class DemoSettings(_Section):
     """The demonstration on carried data."""
 
     orders: int | None = Field(None, ge=1, description="order lines to play; unset: the whole year")
+    topics: list[str] = Field(
+        ["dealers", "products", "promotions", "orders", "chats", "feedback"], description="topics to play"
+    )
     speed: str = Field("20000", description="events per second, or `max`", pattern=r"^(max|[0-9]+(\.[0-9]+)?)$")
 
 
