@@ -11,13 +11,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, TopicPartition
 
 from connectors.kafka import (
     KafkaUnavailableError,
     consumer,
     partition_counts,
     producer,
+    retrying,
     without_dead_letter_headers,
 )
 from connectors.settings import KafkaSettings
@@ -56,7 +57,7 @@ def counts(settings: KafkaSettings) -> dict[str, tuple[int, int]]:
             if not each.is_dead_letters or each.name not in there:
                 continue
             kept = waiting = 0
-            for place, low, high in _range(reader, each.name, there[each.name]):
+            for place, low, high in _range(reader, settings, each.name, there[each.name]):
                 kept += high - low
                 waiting += max(0, high - max(low, place))
             if kept:
@@ -126,7 +127,7 @@ def _read(reader: Any, settings: KafkaSettings, topic_name: str, redriven: bool)
     partitions = partition_counts(settings).get(name, 0)
     ends: dict[int, int] = {}
     start = []
-    for number, (place, low, high) in enumerate(_range(reader, name, partitions)):
+    for number, (place, low, high) in enumerate(_range(reader, settings, name, partitions)):
         begin = low if redriven else max(low, place)
         if begin < high:
             ends[number] = high
@@ -150,16 +151,14 @@ def _read(reader: Any, settings: KafkaSettings, topic_name: str, redriven: bool)
         yield message
 
 
-def _range(reader: Any, name: str, partitions: int) -> list[tuple[int, int, int]]:
+def _range(reader: Any, settings: KafkaSettings, name: str, partitions: int) -> list[tuple[int, int, int]]:
     """(committed position or 0, first offset, end offset) of each partition."""
     wanted = [TopicPartition(name, number) for number in range(partitions)]
     if not wanted:
         return []
-    try:
-        places = [each.offset for each in reader.committed(wanted, timeout=10.0)]
-        marks = [reader.get_watermark_offsets(each, timeout=10.0) for each in wanted]
-    except KafkaException as error:
-        raise KafkaUnavailableError(f"the positions of {name} cannot be read: {error.args[0].str()}") from error
+    # The first question about a group after a broker's start finds its coordinator still loading.
+    places = retrying(lambda: [each.offset for each in reader.committed(wanted, timeout=10.0)], settings)
+    marks = retrying(lambda: [reader.get_watermark_offsets(each, timeout=10.0) for each in wanted], settings)
     return [(max(place, 0), low, high) for place, (low, high) in zip(places, marks, strict=True)]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException
 from confluent_kafka import Producer as _Producer
@@ -24,10 +24,12 @@ __all__ = [
     "ensure_topics",
     "partition_counts",
     "producer",
+    "retrying",
     "without_dead_letter_headers",
 ]
 
 Headers = list[tuple[str, bytes]]
+_T = TypeVar("_T")
 _DLQ_LIMIT = MAX_MESSAGE_BYTES["dlq"]
 _LIMIT = MAX_MESSAGE_BYTES["records"]
 _OVERHEAD = 4_096  # key, headers and the batch's own bytes also count against the topic's limit
@@ -129,7 +131,7 @@ def consumer(settings: KafkaSettings, group: str, static_id: str | None = None, 
 
 def partition_counts(settings: KafkaSettings, timeout_s: float = 10.0) -> dict[str, int]:
     """Return the number of partitions of every topic on the cluster. Raises KafkaUnavailableError."""
-    return _retrying(lambda: _counts(_admin(settings), timeout_s), settings)
+    return retrying(lambda: _counts(_admin(settings), timeout_s), settings)
 
 
 def ensure_topics(
@@ -147,7 +149,7 @@ def ensure_topics(
 
     wanted = [topic(each) if isinstance(each, str) else each for each in topics or CATALOGUE.values()]
     admin = _admin(settings)
-    found = _retrying(lambda: _counts(admin, 10.0), settings)
+    found = retrying(lambda: _counts(admin, 10.0), settings)
     differ = [each for each in wanted if found.get(each.name, each.partitions) != each.partitions]
     if differ:
         words = ", ".join(
@@ -259,13 +261,18 @@ def _counts(admin: Any, timeout_s: float) -> dict[str, int]:
     return {name: len(each.partitions) for name, each in admin.list_topics(timeout=timeout_s).topics.items()}
 
 
-def _retrying(ask: Callable[[], dict[str, int]], settings: KafkaSettings, attempts: int = 3) -> dict[str, int]:
+def retrying(ask: Callable[[], _T], settings: KafkaSettings, attempts: int = 5) -> _T:
+    """Return what `ask` returns; a broker that is starting, or loading a group, is asked again with backoff.
+
+    Raises KafkaUnavailableError after the last attempt, with the broker's last words.
+    """
     for attempt in range(attempts):
+        if attempt:
+            time.sleep(0.2 * 2**attempt)
         try:
             return ask()
         except KafkaException as error:
             reason = error.args[0].str()
-            time.sleep(0.2 * 2**attempt)
     raise KafkaUnavailableError(f"no broker answers at {settings.address}: {reason}")
 
 

@@ -8,7 +8,10 @@ from typer.testing import CliRunner
 from connectors.kafka import ensure_topics, producer
 from dealeriq.cli import dlq, schema, topics
 
-run = CliRunner().invoke
+
+def run(app, arguments):
+    """The command's result; one that failed raises what ended it."""
+    return CliRunner().invoke(app, arguments, catch_exceptions=False)
 
 
 def test_schema_check_and_describe_speak_json():
