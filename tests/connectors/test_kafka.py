@@ -21,7 +21,7 @@ from schemas.catalogue import CATALOGUE, topic
 from schemas.envelope import headers
 
 
-def read(settings, name, count, timeout=20.0):
+def read(settings, name, count, timeout=120.0):
     reader = consumer(settings, f"test-{uuid4().hex}")
     reader.subscribe([name])
     found = []
