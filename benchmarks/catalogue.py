@@ -1,0 +1,11 @@
+"""Every benchmark, in the order of `./run bench all`. Adding one is a line here and a module."""
+
+from __future__ import annotations
+
+from benchmarks.contract import Benchmark
+
+__all__ = ["BENCHMARKS"]
+
+BENCHMARKS = (
+    Benchmark("pipeline", "A year of orders, produced → tiles → features readable.", "benchmarks.pipeline"),
+)
