@@ -1,0 +1,57 @@
+"""The lake: every topic as a Delta table that knows its position. Layout, rows, writer and readers."""
+
+from connectors.lake.errors import (
+    LakeBrokenError,
+    LakeConflictError,
+    LakeError,
+    LakeFileMissingError,
+    LakeLayoutError,
+    LakeRefusedError,
+    LakeTableMissingError,
+    LakeUnavailableError,
+    translated,
+)
+from connectors.lake.layout import app_id, arrow_schema, default_topics, table_url
+from connectors.lake.location import Lake, Root, lake_of
+from connectors.lake.reading import (
+    LakeFile,
+    active_files,
+    columns,
+    files,
+    positions,
+    relation,
+    scan_sql,
+    version,
+)
+from connectors.lake.rows import Rows
+from connectors.lake.table import LakeTable, open_delta
+
+__all__ = [
+    "Lake",
+    "LakeBrokenError",
+    "LakeConflictError",
+    "LakeError",
+    "LakeFile",
+    "LakeFileMissingError",
+    "LakeLayoutError",
+    "LakeRefusedError",
+    "LakeTable",
+    "LakeTableMissingError",
+    "LakeUnavailableError",
+    "Root",
+    "Rows",
+    "active_files",
+    "app_id",
+    "arrow_schema",
+    "columns",
+    "default_topics",
+    "files",
+    "lake_of",
+    "open_delta",
+    "positions",
+    "relation",
+    "scan_sql",
+    "table_url",
+    "translated",
+    "version",
+]

@@ -1,0 +1,173 @@
+"""One topic's table for its writer: make it, know its positions, append rows and positions in one commit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import (
+    CommitProperties,
+    DeltaTable,
+    PostCommitHookProperties,
+    Transaction,
+    WriterProperties,
+    write_deltalake,
+)
+
+from connectors.lake.errors import LakeLayoutError, LakeTableMissingError, translated
+from connectors.lake.layout import DATE, LAYOUT, LAYOUT_PROPERTY, app_id, arrow_schema, table_url
+from connectors.lake.location import Root, lake_of
+from schemas.catalogue import topic
+
+__all__ = ["LakeTable", "open_delta"]
+
+_CONFIGURATION: dict[str, str | None] = {
+    LAYOUT_PROPERTY: LAYOUT,
+    # A commit every few seconds: without a checkpoint each opening would read them all.
+    "delta.checkpointInterval": "50",
+    "delta.logRetentionDuration": "interval 7 days",
+    "delta.deletedFileRetentionDuration": "interval 7 days",
+}
+_WRITER = WriterProperties(compression="ZSTD", compression_level=1)
+
+
+class LakeTable:
+    """A topic's table, open for writing; made on the first `append` if it is not there.
+
+    Several writers of one table do no harm: a commit carries the position of each of its partitions as a Delta
+    application transaction, and one that was overtaken is refused as a whole (LakeConflictError).
+    """
+
+    def __init__(self, root: Root, topic_name: str) -> None:
+        self.topic = topic_name
+        self.schema = arrow_schema(topic_name)
+        self._lake = lake_of(root)
+        self.url = table_url(self._lake.url, topic_name)
+        self._table: DeltaTable | None = None
+        self._positions: dict[int, int] = {}
+        self._opened = False
+
+    def positions(self) -> dict[int, int]:
+        """Return the next offset of each partition that the table holds; empty where there is no table.
+
+        Raises LakeUnavailableError, LakeRefusedError, LakeBrokenError, LakeLayoutError.
+        """
+        if not self._opened:
+            self.reload()
+        return dict(self._positions)
+
+    def reload(self) -> None:
+        """Forget what is known of the table and read it again."""
+        try:
+            table = open_delta(self._lake, self.topic)
+        except LakeTableMissingError:
+            table = None
+        if table is not None:
+            self._check(table)
+        with translated(self.url):
+            self._positions = {} if table is None else read_positions(table, self.topic)
+        self._table, self._opened = table, True
+
+    def append(self, rows: pa.Table, positions: Mapping[int, int]) -> int:
+        """Commit rows and the positions behind them at once; return how many rows were new.
+
+        Rows below the table's own positions are there already and are left out, so appending the same rows
+        twice is appending them once. Raises LakeConflictError when another writer moved the positions since
+        they were read (`reload`, then append again), and what `positions` raises.
+        """
+        held = self.positions()
+        moved = {number: offset for number, offset in positions.items() if offset > held.get(number, -1)}
+        if not moved:
+            return 0
+        fresh = _above(rows, held)
+        transactions = [Transaction(app_id(self.topic, n), offset) for n, offset in sorted(moved.items())]
+        with translated(self.url):
+            table = self._table if self._table is not None else self._create()
+            columns = table.schema().to_arrow()
+            names = set(columns.names)
+            # A new field of the schema becomes a column here; a column whose field went stays, and is null.
+            merge = any(name not in names for name in self.schema.names)
+            write_deltalake(
+                table,
+                fresh,
+                mode="append",
+                schema_mode="merge" if merge or len(names) > len(self.schema.names) else None,
+                writer_properties=_WRITER,
+                commit_properties=CommitProperties(app_transactions=transactions),
+                post_commithook_properties=PostCommitHookProperties(create_checkpoint=True),
+            )
+        self._table = table
+        self._positions |= moved
+        return int(fresh.num_rows)
+
+    def _create(self) -> DeltaTable:
+        return DeltaTable.create(
+            self.url,
+            self.schema,
+            mode="ignore",
+            partition_by=[DATE],
+            name=self.topic,
+            description=topic(self.topic).description,
+            configuration=_CONFIGURATION,
+            storage_options=dict(self._lake.options) or None,
+            raise_if_key_not_exists=False,
+        )
+
+    def _check(self, table: DeltaTable) -> None:
+        found = {each.name: each.type for each in pa.schema(table.schema().to_arrow())}
+        for field in self.schema:
+            there = found.get(field.name, field.type)
+            if not _same(there, field.type):
+                raise LakeLayoutError(
+                    f"{self.url}: column {field.name} is {there}, and the topic's schema has {field.type}"
+                )
+
+
+def open_delta(root: Root, topic_name: str, version: int | None = None, *, current: bool = False) -> DeltaTable:
+    """Open a topic's Delta table at a version (the newest by default), its layout checked.
+
+    Raises LakeTableMissingError, LakeLayoutError, LakeUnavailableError, LakeRefusedError, LakeBrokenError.
+    """
+    lake = lake_of(root)
+    url = table_url(lake.url, topic_name, current=current)
+    with translated(url):
+        table = DeltaTable(url, version=version, storage_options=dict(lake.options) or None)
+        layout = table.metadata().configuration.get(LAYOUT_PROPERTY)
+    if layout != LAYOUT:
+        came = "no layout of ours" if layout is None else f"layout {layout}"
+        raise LakeLayoutError(f"{url} has {came}, and this release reads layout {LAYOUT}")
+    return table
+
+
+def read_positions(table: DeltaTable, topic_name: str) -> dict[int, int]:
+    """Return the next offset of each partition, as the table's application transactions say."""
+    found = {}
+    for number in range(topic(topic_name).partitions):
+        offset = table.transaction_version(app_id(topic_name, number))
+        if offset is not None:
+            found[number] = offset
+    return found
+
+
+def _above(rows: pa.Table, held: Mapping[int, int]) -> pa.Table:
+    """The rows at or behind the held positions."""
+    for number, offset in held.items():
+        there = pc.and_(pc.equal(rows["_partition"], number), pc.less(rows["_offset"], offset))
+        if pc.any(there).as_py():
+            rows = rows.filter(pc.invert(there))
+    return rows
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Equal but for what Delta names otherwise (the entries of lists and maps)."""
+    if pa.types.is_map(one) and pa.types.is_map(other):
+        return _same(one.key_type, other.key_type) and _same(one.item_type, other.item_type)
+    if pa.types.is_list(one) and pa.types.is_list(other):
+        return _same(one.value_type, other.value_type)
+    if pa.types.is_struct(one) and pa.types.is_struct(other):
+        return len(one) == len(other) and all(
+            a.name == b.name and _same(a.type, b.type) for a, b in zip(one, other, strict=True)
+        )
+    return bool(one == other)
