@@ -49,8 +49,8 @@ class PartitionMismatchError(ContractError):
     """
 
     remedy = (
-        "Create a topic of the declared size and replay into it, or declare the size that it has "
-        "(schemas/catalogue.py)."
+        "Create a topic of the declared size and replay into it, or say the size that it has in the setting "
+        "kafka.partitions."
     )
 
 
@@ -142,25 +142,27 @@ def ensure_topics(
 ) -> list[str]:
     """Create the topics that are missing (all of the catalogue by default); return the names created.
 
-    Safe to repeat and to run from several processes at once. Raises PartitionMismatchError, naming each topic
-    whose partitions differ from the catalogue, before anything is created; KafkaUnavailableError.
+    Partitions are as declared, or as `kafka.partitions` says. With three replicas a topic takes a write
+    only while two are in step, so that no acknowledged record is on one broker alone. Safe to repeat and to run
+    from several processes at once. Raises PartitionMismatchError, naming each topic whose partitions differ,
+    before anything is created; KafkaUnavailableError.
     """
     from confluent_kafka.admin import NewTopic
 
     wanted = [topic(each) if isinstance(each, str) else each for each in topics or CATALOGUE.values()]
     admin = _admin(settings)
     found = retrying(lambda: _counts(admin, 10.0), settings)
-    differ = [each for each in wanted if found.get(each.name, each.partitions) != each.partitions]
+    counts = {each.name: settings.partitions_of(each) for each in wanted}
+    differ = [name for name, count in counts.items() if found.get(name, count) != count]
     if differ:
-        words = ", ".join(
-            f"{each.name} has {found[each.name]} and {each.partitions} declared" for each in differ
-        )
-        raise PartitionMismatchError(f"partitions differ from the catalogue: {words}")
+        words = ", ".join(f"{name} has {found[name]} and {counts[name]} declared" for name in differ)
+        raise PartitionMismatchError(f"partitions differ from what is declared: {words}")
     missing = [each for each in wanted if each.name not in found]
     if not missing:
         return []
     copies = settings.replication if replication is None else replication
-    new = [NewTopic(t.name, t.partitions, copies, config=t.config) for t in missing]
+    safe = {"min.insync.replicas": str((copies + 1) // 2)} if copies > 1 else {}
+    new = [NewTopic(t.name, counts[t.name], copies, config=t.config | safe) for t in missing]
     created = []
     for name, future in admin.create_topics(new, operation_timeout=timeout_s).items():
         try:

@@ -56,7 +56,7 @@ def read_ledger(
     reader = consumer(kafka, "dealeriq-ledger", enable_partition_eof=True)
     newest = consumer(kafka, "dealeriq-ledger", isolation_level="read_uncommitted")
     try:
-        places = [TopicPartition(TOPIC, number, 0) for number in range(topic(TOPIC).partitions)]
+        places = [TopicPartition(TOPIC, number, 0) for number in range(kafka.partitions_of(topic(TOPIC)))]
         ends = {place.partition: end_offset(newest, place, timeout_s) for place in places}
         waiting = {partition for partition, end in ends.items() if end > 0}
         reader.assign(places)

@@ -8,9 +8,10 @@ from __future__ import annotations
 from typing import Any, Literal
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
-from schemas.errors import DealerIQError
+from schemas.catalogue import Topic, topic
+from schemas.errors import DealerIQError, UnknownTopicError
 
 __all__ = ["AddressNotSetError", "KafkaSettings", "RedisSettings", "RegistrySettings"]
 
@@ -45,7 +46,15 @@ class KafkaSettings(_Section):
     ssl_key_location: str | None = Field(None, description="PEM file of the client's private key")
     ssl_key_password: SecretStr | None = Field(None, description="password of the private key")
     ssl_verify_hostname: bool = Field(True, description="the broker's certificate must name its host")
-    replication: int = Field(1, ge=1, le=7, description="replicas of each topic when created; 3 in production")
+    replication: int = Field(
+        1,
+        ge=1,
+        le=7,
+        description="replicas of each topic when created; 3 in production, where a write waits for two",
+    )
+    partitions: dict[str, int] = Field(
+        {}, description="partitions of topics when created, by name, where not as declared"
+    )
     client_id: str = Field("dealeriq", description="name shown in the broker's logs and quotas")
 
     @property
@@ -54,6 +63,22 @@ class KafkaSettings(_Section):
         if self.bootstrap is None:
             raise AddressNotSetError("kafka.bootstrap is not set")
         return self.bootstrap
+
+    @field_validator("partitions")
+    @classmethod
+    def _known_topics(cls, given: dict[str, int]) -> dict[str, int]:
+        for name, count in given.items():
+            try:
+                topic(name)
+            except UnknownTopicError as unknown:
+                raise ValueError(str(unknown)) from unknown
+            if not 1 <= count <= 10_000:
+                raise ValueError(f"{name} is given {count} partitions; 1 to 10,000 are allowed")
+        return given
+
+    def partitions_of(self, declared: Topic) -> int:
+        """Return how many partitions a topic has here."""
+        return self.partitions.get(declared.name, declared.partitions)
 
     def client_config(self) -> dict[str, Any]:
         """Return the settings for confluent-kafka (librdkafka)."""

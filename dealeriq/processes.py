@@ -24,8 +24,7 @@ PLAYED = "player.json"
 
 def feature_view(settings: Settings) -> None:
     """Fold the tile topics into the online store."""
-    import redis
-
+    from connectors.redis import connect
     from connectors.registry import Registry
     from features.plan import load as load_plan
     from streams.views.feature_view import FeatureView
@@ -33,14 +32,18 @@ def feature_view(settings: Settings) -> None:
 
     stop = _stop_on_signals()
     _serve_metrics()
-    store = redis.Redis.from_url(settings.redis.address, **settings.redis.client_config())
-    view = FeatureView(store, load_plan(), Registry(settings.registry).schema)
+    view = FeatureView(
+        connect(settings.redis),
+        load_plan(project=settings.features.project),
+        Registry(settings.registry).schema,
+    )
     runner = ViewRunner(
         settings.kafka,
         view,
         stop=stop,
         batch_records=settings.features.batch_records,
         poll_ms=settings.features.poll_ms,
+        group=f"{settings.features.project}-{view.name}",
     )
     runner.run()
 
@@ -141,7 +144,16 @@ def _agent(settings: Settings, name: str) -> None:
     port = int(os.environ.get("DEALERIQ_METRICS_PORT", "0"))
     folder = settings.data_dir / "agents"
     folder.mkdir(parents=True, exist_ok=True)
-    code = run(name, settings.kafka, settings.registry, settings.redis, folder, metrics_port=port)
+    code = run(
+        name,
+        settings.kafka,
+        settings.registry,
+        settings.redis,
+        folder,
+        agents=settings.agents,
+        text=settings.text,
+        metrics_port=port,
+    )
     if code:
         raise SystemExit(code)
 

@@ -18,15 +18,19 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from connectors.settings import KafkaSettings, RedisSettings, RegistrySettings
 from dealeriq.http.settings import HttpSettings
+from models.settings import TextSettings
 from schemas.errors import DealerIQError
+from streams.agents.settings import AgentSettings
 
 __all__ = [
+    "AgentSettings",
     "DemoSettings",
     "FeatureSettings",
     "FlinkSettings",
     "HttpSettings",
     "Settings",
     "SettingsError",
+    "TextSettings",
     "Value",
     "load",
 ]
@@ -73,7 +77,11 @@ class FlinkSettings(_Section):
 class FeatureSettings(_Section):
     """The feature store and the process that fills it."""
 
-    project: str = Field("dealeriq", description="Feast project, part of every key in the online store")
+    project: str = Field(
+        "dealeriq",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_]*$",
+        description="Feast project, part of every key in the online store; another one is another set of views",
+    )
     batch_records: int = Field(5_000, ge=1, description="most tile records folded in one batch")
     poll_ms: int = Field(5, ge=1, description="longest wait to fill a batch, ms")
 
@@ -104,6 +112,8 @@ class Settings(BaseSettings):
     flink: FlinkSettings = Field(default_factory=lambda: FlinkSettings())
     http: HttpSettings = Field(default_factory=lambda: HttpSettings())
     features: FeatureSettings = Field(default_factory=lambda: FeatureSettings())
+    agents: AgentSettings = Field(default_factory=lambda: AgentSettings())
+    text: TextSettings = Field(default_factory=lambda: TextSettings())
     demo: DemoSettings = Field(default_factory=lambda: DemoSettings())
 
     @classmethod

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from connectors.kafka import ensure_topics
+from connectors.redis import refuse_cluster
 from connectors.registry import Registry
 from dealeriq.runtime import Supervisor
 from dealeriq.runtime.services.probe import answers
@@ -33,6 +34,7 @@ class System:
         Raises what the supervisor, Kafka and the registry raise.
         """
         settings = self.supervisor.settings
+        refuse_cluster(settings.redis)
         ensure_topics(settings.kafka)
         Registry(settings.registry).register_all()
         port = self.supervisor.port("http", settings.http.port)

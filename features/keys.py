@@ -9,7 +9,16 @@ import mmh3
 
 from features.plan import ViewPlan
 
-__all__ = ["entity_key", "field", "timestamp_proto", "unwrap_bytes", "value_proto"]
+__all__ = [
+    "clock_key",
+    "entity_key",
+    "field",
+    "identity_key",
+    "position_key",
+    "timestamp_proto",
+    "unwrap_bytes",
+    "value_proto",
+]
 
 
 def entity_key(view: ViewPlan, entity: Mapping[str, str], project: str) -> bytes:
@@ -21,6 +30,21 @@ def entity_key(view: ViewPlan, entity: Mapping[str, str], project: str) -> bytes
         value = entity[name].encode()
         parts.append(struct.pack("<II", 2, len(value)) + value)
     return b"".join(parts) + project.encode()
+
+
+def position_key(project: str, view: str) -> str:
+    """Return the key of the hash that holds a view's position: `topic:partition` to the next offset."""
+    return f"{project}:position:{view}"
+
+
+def identity_key(project: str, view: str) -> str:
+    """Return the key of the mark by which a view knows the store that it began with."""
+    return f"{project}:store:{view}"
+
+
+def clock_key(project: str) -> str:
+    """Return the key of the event clock: the latest event time readable, ms since the epoch."""
+    return f"{project}:clock"
 
 
 def field(view: str, feature: str) -> bytes:

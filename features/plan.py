@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -127,9 +127,13 @@ def _view(data: dict[str, Any]) -> ViewPlan:
 
 
 @cache
-def load(path: Path = PLAN_PATH) -> Plan:
-    """Load the compiled plan. Raises PlanError where it is missing or damaged."""
+def load(path: Path = PLAN_PATH, project: str | None = None) -> Plan:
+    """Load the compiled plan, for another Feast project where one is named (setting `features.project`).
+
+    Raises PlanError where it is missing or damaged.
+    """
     try:
-        return Plan.from_json(path.read_text("utf-8"))
+        plan = Plan.from_json(path.read_text("utf-8"))
+        return plan if project is None else replace(plan, project=project)
     except OSError as error:
         raise PlanError(f"the feature plan {path.name} cannot be read: {error.strerror}") from error

@@ -12,7 +12,15 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from features.keys import entity_key, field, timestamp_proto, unwrap_bytes, value_proto
+from features.keys import (
+    entity_key,
+    field,
+    identity_key,
+    position_key,
+    timestamp_proto,
+    unwrap_bytes,
+    value_proto,
+)
 from features.plan import ViewPlan
 from features.tiles import Tile, align, decode, encode
 from schemas.errors import DealerIQError
@@ -103,8 +111,8 @@ class FeatureWriter:
         self._field, self._stamp = field(view.name, "tiles"), f"_ts:{view.name}".encode()
         self._version = f"_version:{view.name}".encode()
         self._versions = (b"%s:%d" % (secrets.token_hex(8).encode(), i) for i in count())
-        self._position = f"dealeriq:position:{view.name}"
-        self._identity_key = f"dealeriq:store:{view.name}"
+        self._position = position_key(project, view.name)
+        self._identity_key = identity_key(project, view.name)
         self._identity: bytes | None = None
         self._cache: OrderedDict[Entity, _Stored] = OrderedDict()
 

@@ -59,6 +59,12 @@ def _head() -> Iterator[str]:
         "`dlq_topic`, `dlq_partition`, `dlq_offset`, `dlq_stage`, `dlq_time`. The same in AsyncAPI 3:",
         "[asyncapi.json](asyncapi.json).",
         "",
+        "**An id counts once, under its key.** Features count an `event_id` once for each message key (of",
+        "orders, chats and feedback: for each dealer) within `flink.deduplicate_horizon_h`. The same id under",
+        "another key is another event and counts there as well. So a producer never reuses an id for another",
+        "dealer, and corrects an event that went to the wrong dealer under a new id, since the wrong dealer",
+        "keeps the first. `dealeriq verify` counts by the same rule.",
+        "",
     ]
 
 

@@ -71,8 +71,7 @@ def command(
 
 
 def _to_the_end(system: Any, ready_s: float) -> dict[str, Any]:
-    import redis
-
+    from connectors.redis import connect
     from connectors.registry import Registry
     from dealeriq.demo.progress import read, settle
     from dealeriq.demo.summary import summary
@@ -91,8 +90,10 @@ def _to_the_end(system: Any, ready_s: float) -> dict[str, Any]:
     reading = settle(system, _say)
     settled_s = time.monotonic() - began
     settings = system.supervisor.settings
-    store = redis.Redis.from_url(settings.redis.address, **settings.redis.client_config())
-    report = verify_features(settings.kafka, Registry(settings.registry), store, load_plan(), progress=_say)
+    plan = load_plan(project=settings.features.project)
+    report = verify_features(
+        settings.kafka, Registry(settings.registry), connect(settings.redis), plan, progress=_say
+    )
     return summary(system, reading, report, played_s, ready_s, settled_s)
 
 

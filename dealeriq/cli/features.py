@@ -88,7 +88,7 @@ def apply_definitions(as_json: Json = False) -> None:
     if settings.redis.url is None:
         print("dealeriq: redis.url is not set, so Feast's registry is left as it is.", file=sys.stderr)
     else:
-        config = store.write_config(settings.redis, compiled.project, settings.data_dir / "feast")
+        config = store.write_config(settings.redis, settings.features.project, settings.data_dir / "feast")
         applied = store.apply(config)
     if as_json:
         needed = {each.view: each.backfill for each in changes}
@@ -124,10 +124,11 @@ def get(
     from dealeriq.settings import load as load_settings
     from features.plan import load
 
-    compiled = load()
+    settings = load_settings()
+    compiled = load(project=settings.features.project)
     views = compiled.select(service)
     keys = _keys(entity, sorted({key for view in views for key in view.entity}), service)
-    now, rows = _read(load_settings(), compiled, service, keys, None if at is None else _moment(at))
+    now, rows = _read(settings, compiled, service, keys, None if at is None else _moment(at))
     if as_json:
         answer: dict[str, Any] = {"service": service, "entity": keys, "at": now, "features": {}}
         answer |= {"statuses": {}, "event_times": {}}
@@ -222,8 +223,9 @@ def _read(
     import redis.asyncio
     from redis.exceptions import RedisError
 
+    from connectors.redis import refuse_cluster
     from dealeriq.http.multiplex import StoreUnavailableError
-    from dealeriq.http.stored import CLOCK_KEY
+    from features.keys import clock_key
     from features.reader import FeatureReader
 
     async def read() -> tuple[int, dict[str, MergedRow]]:
@@ -231,12 +233,13 @@ def _read(
         try:
             now = at_ms
             if now is None and settings.http.clock == "event":
-                now = int(await client.get(CLOCK_KEY) or 0) or None
+                now = int(await client.get(clock_key(compiled.project)) or 0) or None
             now = int(time.time() * 1000) if now is None else now
             return now, (await FeatureReader(client, compiled).read(service, [keys], now))[0]
         finally:
             await client.aclose()
 
+    refuse_cluster(settings.redis)
     try:
         return asyncio.run(read())
     except RedisError as error:

@@ -23,6 +23,7 @@ def command(
 
 def run(**overrides: object) -> None:
     """Serve until a signal; raises AddressNotSetError, AddressTakenError, PlanError."""
+    from connectors.redis import refuse_cluster
     from dealeriq.http.server import listen, serve
     from dealeriq.http.settings import HttpSettings
     from dealeriq.http.stored import StoredFeatures
@@ -39,7 +40,9 @@ def run(**overrides: object) -> None:
         context = ssl.create_default_context(cafile=settings.redis.ssl_ca_location)
         if settings.redis.ssl_certificate_location:
             context.load_cert_chain(settings.redis.ssl_certificate_location, settings.redis.ssl_key_location)
-    source = StoredFeatures(settings.redis.address, load_plan(), timeout=http.redis_timeout_s, context=context)
+    plan = load_plan(project=settings.features.project)
+    source = StoredFeatures(settings.redis.address, plan, timeout=http.redis_timeout_s, context=context)
+    refuse_cluster(settings.redis)
     listener = listen(http)
     bound = listener.getsockname()
     print(f"http://{bound[0]}:{bound[1]}", file=sys.stderr, flush=True)

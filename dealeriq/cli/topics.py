@@ -20,18 +20,19 @@ def list_topics(
     as_json: Json = False,
 ) -> None:
     """List the topics, with the partitions declared and found."""
+    from dealeriq.settings import load
     from schemas.catalogue import CATALOGUE
 
+    kafka = load().kafka
     found: dict[str, int] = {}
     if not declared_only:
         from connectors.kafka import partition_counts
-        from dealeriq.settings import load
 
-        found = partition_counts(load().kafka)
+        found = partition_counts(kafka)
     rows: list[dict[str, Any]] = [
         {
             "topic": each.name,
-            "partitions": each.partitions,
+            "partitions": kafka.partitions_of(each),
             "found": found.get(each.name),
             "key": list(each.key),
             "compacted": each.compacted,

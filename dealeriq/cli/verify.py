@@ -27,20 +27,18 @@ def command(
 
     Example, all entities: dealeriq verify --sample 0 --json
     """
-    import redis
-
+    from connectors.redis import connect
     from connectors.registry import Registry
     from dealeriq.settings import load
     from features.plan import load as load_plan
     from streams.verify import verify_features
 
     settings = load()
-    store = redis.Redis.from_url(settings.redis.address, **settings.redis.client_config())
     report = verify_features(
         settings.kafka,
         Registry(settings.registry),
-        store,
-        load_plan(),
+        connect(settings.redis),
+        load_plan(project=settings.features.project),
         at_ms=at_ms,
         sample=sample or None,
         progress=lambda line: print(f"dealeriq: {line}", file=sys.stderr, flush=True),

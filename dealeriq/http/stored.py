@@ -14,14 +14,11 @@ import orjson
 from dealeriq.http.multiplex import MultiplexedRedis
 from dealeriq.http.selection import Catalogue, Entity, Selection
 from dealeriq.http.source import FeatureSource
-from features.keys import entity_key, field, unwrap_bytes
+from features.keys import clock_key, entity_key, field, position_key, unwrap_bytes
 from features.merge import MergedRow, Status, merge
 from features.plan import Plan, ViewPlan
 
-__all__ = ["CLOCK_KEY", "StoredFeatures"]
-
-CLOCK_KEY = "dealeriq:clock"
-POSITION_KEY = "dealeriq:position:"
+__all__ = ["StoredFeatures"]
 
 
 @dataclass(slots=True)
@@ -96,13 +93,13 @@ class StoredFeatures(FeatureSource):
 
     async def event_time_ms(self) -> int | None:
         """The latest event time that the feature view has seen."""
-        value = await self.redis.call("GET", CLOCK_KEY)
+        value = await self.redis.call("GET", clock_key(self._plan.project))
         return int(value) if value else None
 
     async def positions(self) -> dict[str, dict[str, int]]:
         """The positions that stand beside the data of each view."""
         names = list(self._plan.views)
-        replies = await self.redis.run([("HGETALL", POSITION_KEY + name) for name in names])
+        replies = await self.redis.run([("HGETALL", position_key(self._plan.project, name)) for name in names])
         found = {}
         for name, flat in zip(names, replies, strict=True):
             if flat:

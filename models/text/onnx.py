@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from models.settings import TextSettings
 from models.text.encoder import Encoder, EncoderError, Vectors
-from models.text.settings import TextSettings
 
 __all__ = ["OnnxTextEncoder", "packaged_encoder"]
 

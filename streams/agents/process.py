@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from connectors.kafka import ensure_topics, producer
+from connectors.redis import connect
 from connectors.registry import Registry
 from connectors.settings import KafkaSettings, RedisSettings, RegistrySettings
 from models.text import TextSettings, packaged_encoder
@@ -94,7 +94,4 @@ def _run(
 
 
 def _subjects(settings: RedisSettings, agents: AgentSettings) -> Subjects:
-    import redis
-
-    client: Any = redis.Redis.from_url(settings.address, **settings.client_config())
-    return Subjects(client, agents.subject_days)
+    return Subjects(connect(settings), agents.subject_days)

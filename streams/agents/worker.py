@@ -129,6 +129,7 @@ class BatchWorker:
         except StoppedError:
             raise
         except Exception as error:
+            _not_of_the_record(error)
             self._meters.error(error)
             _log.warning("batch_failed_trying_each_event", stage=self.stage.name, error=repr(error))
         done = []
@@ -138,6 +139,7 @@ class BatchWorker:
             except StoppedError:
                 raise
             except Exception as error:
+                _not_of_the_record(error)
                 dead.append((each[0], str(error) or type(error).__name__))
         return done
 
@@ -231,6 +233,12 @@ class BatchWorker:
             now = time.time()
             meters.freshness(max(0.0, now - message.timestamp) for message, *_ in done)
             meters.event_time(max(record["event_time"] for _, record, _, _ in done))
+
+
+def _not_of_the_record(error: Exception) -> None:
+    """Raise again what no record is to blame for, such as a wrong setting: it must not make dead letters."""
+    if isinstance(error, DealerIQError) and not isinstance(error, ContractError):
+        raise error
 
 
 def _pairs(raw: Any) -> list[tuple[str, bytes | None]]:

@@ -10,6 +10,7 @@ from typing import Any
 import redis.exceptions
 
 from connectors.registry import RegistryUnavailableError
+from features.keys import clock_key
 from features.plan import Plan
 from features.tiles import Tile, tile_reader
 from features.writer import FeatureWriter
@@ -17,10 +18,7 @@ from schemas.codec import Decoder, UndecodableError
 from streams.metrics import StageMeters
 from streams.views.view import Position, View
 
-__all__ = ["CLOCK_KEY", "FeatureView"]
-
-CLOCK_KEY = "dealeriq:clock"
-"""Redis key of the event clock: the latest event time readable, ms since the epoch."""
+__all__ = ["FeatureView"]
 
 
 class FeatureView(View):
@@ -36,7 +34,7 @@ class FeatureView(View):
     retried = (redis.exceptions.RedisError, RegistryUnavailableError)
 
     def __init__(self, store: Any, plan: Plan, fetch_schema: Callable[[int], Any]) -> None:
-        self._store = store
+        self._store, self._clock_key = store, clock_key(plan.project)
         self._views = {view.topic: view for view in plan.views.values()}
         self._writers = {topic: FeatureWriter(store, view, plan.project) for topic, view in self._views.items()}
         self._decoders = {topic: Decoder.of_topic(topic, fetch_schema) for topic in self._views}
@@ -86,7 +84,7 @@ class FeatureView(View):
 
     def _remembered(self) -> bytes | None:
         try:
-            value: bytes | None = self._store.get(CLOCK_KEY)
+            value: bytes | None = self._store.get(self._clock_key)
             return value
         except redis.exceptions.RedisError:
             return None  # the next tile moves it
@@ -95,6 +93,6 @@ class FeatureView(View):
         # An event dated in the future must not take the clock, and with it every window, along.
         clock_ms = min(clock_ms, time.time_ns() // 1_000_000)
         if clock_ms > self._clock_ms:
-            self._store.set(CLOCK_KEY, clock_ms)
+            self._store.set(self._clock_key, clock_ms)
             self._clock_ms = clock_ms
             self._meters.event_time(clock_ms)

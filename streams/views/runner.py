@@ -40,7 +40,8 @@ class ViewRunner:
     """Applies a view's topics in batches until stopped.
 
     `batch_records` bounds a batch; one that is not full goes after `poll_ms`, so that a quiet topic is readable
-    at once. While the store is away batches wait, nothing is fetched beyond them, and the group is kept.
+    at once. `group` is the consumer group (`dealeriq-<view>`). While the store is away batches wait, and
+    nothing is fetched beyond them; the group is kept.
     """
 
     def __init__(
@@ -51,8 +52,10 @@ class ViewRunner:
         stop: threading.Event,
         batch_records: int = 5_000,
         poll_ms: int = 5,
+        group: str | None = None,
     ) -> None:
         self._kafka, self._view, self._stop = kafka, view, stop
+        self._group = group or f"dealeriq-{view.name}"
         self._batch_records, self._poll_s = batch_records, poll_ms / 1000
         self._meters = StageMeters(view.name)
         self._failure: BaseException | None = None
@@ -60,8 +63,7 @@ class ViewRunner:
 
     def run(self) -> None:
         """Run until `stop` is set. Raises PositionBeyondLogError and what the view does not ask to retry."""
-        group = f"dealeriq-{self._view.name}"
-        source = consumer(self._kafka, group, f"{group}-0")
+        source = consumer(self._kafka, self._group, f"{self._group}-0")
         letters = producer(self._kafka)
         try:
             source.subscribe(list(self._view.topics), on_assign=self._assign, on_revoke=self._revoke)

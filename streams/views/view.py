@@ -21,7 +21,7 @@ class View(ABC):
     """
 
     name: str
-    """Also the consumer group's name, after `dealeriq-`."""
+    """Also the consumer group's name, after the project."""
 
     topics: tuple[str, ...]
 

@@ -19,6 +19,7 @@ from connectors.kafka import (
 from connectors.settings import KafkaSettings
 from schemas.catalogue import CATALOGUE, topic
 from schemas.envelope import headers
+from schemas.errors import ContractError
 
 
 def read(settings, name, count, timeout=120.0):
@@ -76,6 +77,25 @@ def test_other_partitions_than_declared_are_refused(stack):
     ensure_topics(stack.kafka, [odd])
     with pytest.raises(PartitionMismatchError, match=f"{odd.name} has 2 and 3 declared"):
         ensure_topics(stack.kafka, [dataclasses.replace(odd, partitions=3)])
+
+
+@pytest.mark.services
+def test_a_setting_gives_a_topic_other_partitions(stack):
+    each = dataclasses.replace(topic("orders"), name=f"wide-{uuid4().hex}")
+    wide = stack.kafka.model_copy(update={"partitions": {each.name: 7}})
+    ensure_topics(wide, [each])
+    assert partition_counts(stack.kafka)[each.name] == 7
+    assert ensure_topics(wide, [each]) == []
+    with pytest.raises(PartitionMismatchError, match=f"{each.name} has 7 and 4 declared"):
+        ensure_topics(stack.kafka, [each])
+
+
+@pytest.mark.services
+def test_more_replicas_than_brokers_is_said(stack):
+    each = dataclasses.replace(topic("orders"), name=f"safe-{uuid4().hex}")
+    with pytest.raises(ContractError, match="cannot be created") as refused:
+        ensure_topics(stack.kafka.model_copy(update={"replication": 3}), [each])
+    assert "kafka.replication" in refused.value.remedy
 
 
 @pytest.mark.services

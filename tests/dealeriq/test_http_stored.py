@@ -43,6 +43,27 @@ async def test_an_unknown_dealer_is_told_apart_and_positions_are_read(url: str) 
         await source.close()
 
 
+async def test_two_projects_in_one_store_see_nothing_of_each_other(url: str) -> None:
+    client, entity = redis.Redis.from_url(url), {"dealer_id": "shared"}
+    for project, events in (("dealeriq", 1), ("other", 3)):
+        view = load(project=project).views["dealer_feedback"]
+        writer = FeatureWriter(client, view, project)
+        moved = {(view.topic, 0): events}
+        writer.write({("shared",): fold([(NOW - k, 3) for k in range(events)])}, moved)
+    for project, events in (("dealeriq", 1), ("other", 3)):
+        client.set(f"{project}:clock", NOW + events)
+        source = StoredFeatures(url, load(project=project))
+        await source.start()
+        try:
+            (row,) = await source.rows(source.catalogue.named("dealer_feedback"), [entity], NOW, False)
+            assert orjson.loads(b"{%b}" % row)["features"]["dealer_feedback"]["count_1h"] == events
+            positions = (await source.positions())["dealer_feedback"]
+            assert positions == {"tiles.dealer_feedback:0": events}
+            assert await source.event_time_ms() == NOW + events
+        finally:
+            await source.close()
+
+
 async def test_every_write_and_every_hop_shows_in_the_next_read(url: str) -> None:
     view = PLAN.views["dealer_feedback"]
     writer = FeatureWriter(redis.Redis.from_url(url), view, PLAN.project)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from dealeriq.settings import SettingsError, load
+from dealeriq.settings import AgentSettings, SettingsError, TextSettings, load
 
 
 def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
@@ -25,6 +25,12 @@ def test_every_setting_has_a_description() -> None:
     assert [value.name for value in load({}).values({}) if not value.description] == []
 
 
+def test_every_option_of_agents_and_encoder_is_a_setting() -> None:
+    names = {value.name for value in load({}).values({})}
+    assert {f"agents.{name}" for name in AgentSettings.model_fields} <= names
+    assert {f"text.{name}" for name in TextSettings.model_fields} <= names
+
+
 def test_secrets_are_masked() -> None:
     settings = load(
         {"DEALERIQ_KAFKA__SASL_PASSWORD": "hunter2", "DEALERIQ_REDIS__URL": "redis://u:hunter2@h:1/0"}
@@ -38,6 +44,11 @@ def test_secrets_are_masked() -> None:
     ("environment", "told"),
     [
         ({"DEALERIQ_HTTP__PORT": "many"}, r"http.port \(DEALERIQ_HTTP__PORT\).*came 'many'"),
+        ({"DEALERIQ_AGENTS__BATCH_SIZE": "0"}, r"agents.batch_size \(DEALERIQ_AGENTS__BATCH_SIZE\)"),
+        ({"DEALERIQ_TEXT__THREADS": "x"}, r"text.threads \(DEALERIQ_TEXT__THREADS\).*came 'x'"),
+        ({"DEALERIQ_KAFKA__PARTITIONS": '{"order": 3}'}, "no topic is called 'order'; did you mean orders"),
+        ({"DEALERIQ_KAFKA__PARTITIONS": '{"orders": 0}'}, "orders is given 0 partitions"),
+        ({"DEALERIQ_FEATURES__PROJECT": "a b"}, r"features.project \(DEALERIQ_FEATURES__PROJECT\)"),
         ({"DEALERIQ_KAFKA__BOOTSTRP": "x"}, "DEALERIQ_KAFKA__BOOTSTRP names no setting"),
         ({"DEALERIQ_CONFIG": "nowhere.toml"}, "nowhere.toml .* does not exist"),
     ],
@@ -61,6 +72,9 @@ def test_a_child_gets_the_same_settings() -> None:
             "DEALERIQ_KAFKA__SASL_PASSWORD": "s p a c e",
             "DEALERIQ_FLINK__DEDUPLICATE": "false",
             "DEALERIQ_DEMO__ORDERS": "5",
+            "DEALERIQ_AGENTS__BATCH_SIZE": "17",
+            "DEALERIQ_TEXT__MODEL": "/models/my encoder.onnx",
+            "DEALERIQ_KAFKA__PARTITIONS": '{"orders": 24}',
             "DEALERIQ_DATA_DIR": "/somewhere else",
         }
     )

@@ -46,6 +46,21 @@ def test_plan_has_nothing_to_do_and_apply_leaves_a_store_that_the_sdk_opens(run:
     assert sorted(names) == sorted(PLAN.services)
 
 
+def test_the_project_of_the_settings_is_feasts_and_what_is_read(
+    run: Any, stack: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEALERIQ_FEATURES__PROJECT", "elsewhere")
+    config = Path(json.loads(run("apply", "--json"))["feast"])
+    assert json.loads(config.read_text())["project"] == "elsewhere"
+    view = PLAN.views["dealer_feedback"]
+    client = redis.Redis.from_url(stack.redis.address)
+    FeatureWriter(client, view, "elsewhere").write({("project",): fold([(NOW, 3)])}, {})
+    arguments = ("get", "--entity", "dealer_id=project", "--service", view.name, "--at", str(NOW), "--json")
+    assert json.loads(run(*arguments))["features"][view.name]["count_1h"] == 1
+    monkeypatch.delenv("DEALERIQ_FEATURES__PROJECT")
+    assert json.loads(run(*arguments))["statuses"][view.name]["count_1h"] == "UNKNOWN"
+
+
 def test_get_reads_a_moment(run: Any, stack: Settings) -> None:
     view = PLAN.views["dealer_feedback"]
     writer = FeatureWriter(redis.Redis.from_url(stack.redis.address), view, PLAN.project)

@@ -12,6 +12,7 @@ from confluent_kafka import TopicPartition
 from redis import Redis
 
 from connectors.kafka import consumer, ensure_topics, producer
+from connectors.redis import RedisClusterError
 from connectors.registry import Registry
 from connectors.settings import RegistrySettings
 from schemas.codec import Encoder
@@ -145,6 +146,17 @@ def test_a_service_that_is_down_is_no_dead_letter(world):
     assert stage.calls == [2, 2, 2, 2]
     assert len(world.read("labels")) == 2
     assert world.read("feedback.dlq") == []
+
+
+@pytest.mark.services
+def test_a_wrong_setting_makes_no_dead_letters(world):
+    class Misled(Picky):
+        def handle(self, records):
+            raise RedisClusterError("Redis runs in cluster mode")
+
+    with pytest.raises(RedisClusterError):
+        world.worker(Misled()).process([world.sent(0), world.sent(1)])
+    assert world.read("labels") == world.read("feedback.dlq") == []
 
 
 @pytest.mark.services

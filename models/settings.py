@@ -1,4 +1,4 @@
-"""Settings of the text encoder."""
+"""Settings of the models: the text encoder."""
 
 from __future__ import annotations
 
