@@ -26,12 +26,14 @@ from dealeriq.runtime.java import java
 from dealeriq.settings import Settings
 from features.plan import Plan, ViewPlan, load
 from schemas.codec import Decoder, Encoder
+from schemas.envelope import parse_headers
 from streams.flink.job import FlinkTarget, JobHandle, status, stop, submit
 from streams.flink.spec import Timing
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.services, pytest.mark.timeout(600)]
 
 PARTITIONS = 4
+TRACE = "00-%032x-00f067aa0ba902b7-01"
 NOON = 1_500_000_000_000 // 86_400_000 * 86_400_000 + 43_200_000
 
 
@@ -82,7 +84,10 @@ class Stage:
         waiting = list(junk)
         for i, order in enumerate(orders):
             value = encoder.encode(order)
-            producer.produce(self.names["orders"], value, order["dealer_id"], on_delivery=note(order, value))
+            trace = [("traceparent", TRACE % i)] if i % 2 else []
+            producer.produce(
+                self.names["orders"], value, order["dealer_id"], headers=trace, on_delivery=note(order, value)
+            )
             producer.poll(0)
             if i % every == every - 1 and waiting:
                 value_ = waiting.pop()
@@ -307,6 +312,38 @@ def test_late_events_merge_duplicates_count_once_and_what_is_bad_leaves(stage: S
     errors = b"\n".join(dict(letter.headers())["dlq_error"] for letter in letters)
     assert b"quantity is -3" in errors
     assert b"987654" in errors
+
+
+def test_an_entitys_tiles_come_in_order_from_one_partition_in_an_envelope(stage: Stage) -> None:
+    rng = random.Random(6)
+    stage.send([order(i, rng) for i in range(10_000, 10_400)])
+    stage.settled()
+    registry = Registry(stage.settings.registry)
+    for view in stage.plan.views.values():
+        values = Decoder.of_topic(view.topic, registry.schema)
+        partition_of: dict[tuple[str, ...], int] = {}
+        counts: dict[tuple[Any, ...], int] = {}
+        traces = set()
+        for message in stage.read(view.topic):
+            tile = values.decode(message.value())
+            entity = tuple(tile[column] for column in view.entity)
+            assert partition_of.setdefault(entity, message.partition()) == message.partition()
+            key = (*entity, tile["grain"], tile["hop"])
+            assert tile["n"] > counts.get(key, 0), "an older state came after a newer one"
+            counts[key] = tile["n"]
+            envelope = parse_headers(message.headers())
+            assert envelope.unreadable == ()
+            assert envelope.event_id == f"{xxhash.xxh64_intdigest(message.value()):016x}"
+            assert envelope.type == stage.names[view.topic]
+            assert envelope.time_ms == tile["max_event_time"]
+            assert envelope.subject == "\x1f".join(entity)
+            if envelope.traceparent:
+                trace, span = envelope.traceparent.split("-")[1:3]
+                assert span != TRACE.split("-")[2]
+                traces.add(int(trace, 16))
+        assert traces
+        assert max(traces) < 2_000, "a trace that no order had"
+        assert len(set(partition_of.values())) > 1
 
 
 def test_killed_taskmanager_loses_and_repeats_nothing(stage: Stage, supervisor: Supervisor) -> None:

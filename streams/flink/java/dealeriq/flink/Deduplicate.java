@@ -25,7 +25,7 @@ final class Deduplicate extends Bundler<Event, Partial> {
     private final List<ViewSpec> views;
     private final long horizonMs;
     private transient MapState<Integer, IdSet> seen;
-    private transient Map<Place, Tile> batch;
+    private transient Map<Place, Partial> batch;
     private transient Set<String> keys;
     private transient Counter duplicates;
     private transient Counter accepted;
@@ -62,12 +62,16 @@ final class Deduplicate extends Bundler<Event, Partial> {
             ViewSpec view = views.get(v);
             if (view.known(e)) {
                 Place place = new Place(v, view.key(e), Math.floorDiv(e.time, view.grains[0]) * view.grains[0]);
-                Tile tile = batch.get(place);
-                if (tile == null) {
-                    tile = new Tile(view);
-                    batch.put(place, tile);
+                Partial partial = batch.get(place);
+                if (partial == null) {
+                    partial = new Partial();
+                    partial.key = place.key;
+                    partial.hop = place.hop;
+                    partial.tile = new Tile(view);
+                    batch.put(place, partial);
                 }
-                tile.add(view, e);
+                partial.tile.add(view, e);
+                partial.trace = e.trace != null ? e.trace : partial.trace;
             }
         }
         took(e.ingest);
@@ -101,12 +105,8 @@ final class Deduplicate extends Bundler<Event, Partial> {
     @Override
     void flush() throws Exception {
         StreamRecord<Partial> out = new StreamRecord<>(null);
-        for (Map.Entry<Place, Tile> each : batch.entrySet()) {
-            Partial p = new Partial();
-            p.key = each.getKey().key;
-            p.hop = each.getKey().hop;
-            p.tile = each.getValue();
-            output.collect(out.replace(p));
+        for (Partial each : batch.values()) {
+            output.collect(out.replace(each));
         }
         batch.clear();
         if (horizonMs > 0) {

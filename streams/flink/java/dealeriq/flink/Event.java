@@ -16,5 +16,7 @@ final class Event {
     String[] texts;
     double[] numbers;
     int[] coupons;
+    /** The source's `traceparent`, null where it had none. */
+    byte[] trace;
     Outgoing rejected;
 }

@@ -154,6 +154,8 @@ final class EventDecoder implements KafkaRecordDeserializationSchema<Event> {
         e.ingest = record.timestamp();
         e.partition = record.partition();
         e.offset = record.offset();
+        Header trace = record.headers().lastHeader(Envelope.TRACE);
+        e.trace = trace == null || !Envelope.isTrace(trace.value()) ? null : trace.value();
         e.texts = new String[texts.length];
         for (int i = 0; i < texts.length; i++) {
             Object v = value.get(texts[i]);

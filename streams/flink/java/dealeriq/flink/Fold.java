@@ -29,6 +29,8 @@ final class Fold extends Bundler<Partial, Outgoing> {
     private transient ValueState<Long> clock;
     /** Changed tiles by key, then by (hop << 3 | grain's index). */
     private transient Map<String, Map<Long, Tile>> batch;
+    /** The last `traceparent` by key: what the key's tiles of this batch carry on. */
+    private transient Map<String, byte[]> traces;
     private transient int held;
     private transient TileEncoder[] encoders;
     private transient Counter tooLate;
@@ -60,6 +62,7 @@ final class Fold extends Bundler<Partial, Outgoing> {
         ValueStateDescriptor<Long> latest = new ValueStateDescriptor<>("clock", BasicTypeInfo.LONG_TYPE_INFO);
         clock = getRuntimeContext().getState(latest);
         batch = new HashMap<>();
+        traces = new HashMap<>();
         tooLate = getMetricGroup().counter("dealeriq_too_late");
         emitted = getMetricGroup().counter("dealeriq_tiles");
     }
@@ -84,6 +87,9 @@ final class Fold extends Bundler<Partial, Outgoing> {
                 tile.merge(view, p.tile);
             }
         }
+        if (p.trace != null) {
+            traces.put(p.key, p.trace);
+        }
         took(p.tile.maxIngest);
     }
 
@@ -99,6 +105,7 @@ final class Fold extends Bundler<Partial, Outgoing> {
         for (Map.Entry<String, Map<Long, Tile>> ofKey : batch.entrySet()) {
             String key = ofKey.getKey();
             ViewSpec view = view(key);
+            byte[] trace = traces.get(key);
             setCurrentKey(key);
             spoke();
             Long before = clock.value();
@@ -121,7 +128,7 @@ final class Fold extends Bundler<Partial, Outgoing> {
                 }
                 tiles.put(place, tile);
                 emitted.inc();
-                output.collect(out.replace(encoders[key.charAt(0) - first].encode(key, grain, hop, tile)));
+                output.collect(out.replace(encoders[key.charAt(0) - first].encode(key, grain, hop, tile, trace)));
             }
             if (before == null || now > before) {
                 clock.update(now);
@@ -131,6 +138,7 @@ final class Fold extends Bundler<Partial, Outgoing> {
             }
         }
         batch.clear();
+        traces.clear();
         held = 0;
     }
 

@@ -10,7 +10,11 @@ import org.apache.flink.kafka.shaded.org.apache.kafka.common.header.internals.Re
 
 /** A record ready for Kafka: a tile, or a dead letter with its original bytes. */
 final class Outgoing {
+    static final int ANY = -1;
+
     String topic;
+    /** Hash that decides the partition, or ANY: the key's. */
+    int place = ANY;
     byte[] key;
     byte[] value;
     List<String> headerNames = List.of();
@@ -34,11 +38,15 @@ final class Outgoing {
 
         @Override
         public ProducerRecord<byte[], byte[]> serialize(Outgoing record, KafkaSinkContext context, Long timestamp) {
+            Integer partition = null;
+            if (record.place != ANY) {
+                partition = record.place % context.getPartitionsForTopic(record.topic).length;
+            }
             List<Header> headers = new ArrayList<>(record.headerNames.size());
             for (int i = 0; i < record.headerNames.size(); i++) {
                 headers.add(new RecordHeader(record.headerNames.get(i), record.headerValues.get(i)));
             }
-            return new ProducerRecord<>(record.topic, null, null, record.key, record.value, headers);
+            return new ProducerRecord<>(record.topic, partition, null, record.key, record.value, headers);
         }
     }
 }

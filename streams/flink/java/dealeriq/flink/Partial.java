@@ -6,4 +6,6 @@ final class Partial {
     String key;
     long hop;
     Tile tile;
+    /** `traceparent` of the last event that had one. */
+    byte[] trace;
 }

@@ -6,15 +6,25 @@ import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
 import java.util.HashMap;
 import java.util.Map;
+import org.apache.flink.kafka.shaded.org.apache.kafka.common.utils.Utils;
 
-/** Writes a tile's key and value as Confluent-framed Avro, field by field in the order of the registered schemas. */
+/**
+ * Writes a tile's key and value as Confluent-framed Avro, field by field in the order of the registered schemas.
+ *
+ * <p>All tiles of an entity have one partition, so that they are read in the order in which they were sent: the one that
+ * Kafka's default partitioner gives to the entity's columns in UTF-8, joined by U+001F.
+ */
 final class TileEncoder {
+    private static final String JOIN = "\u001f";
+
     private final ViewSpec view;
     private final Map<String, ViewSpec.Slot> slots = new HashMap<>();
     private final ByteArrayOutputStream out = new ByteArrayOutputStream(256);
+    private final Envelope envelope;
 
     TileEncoder(ViewSpec view) {
         this.view = view;
+        envelope = new Envelope(view.topic);
         for (ViewSpec.Slot slot : view.slots) {
             slots.put(slot.name, slot);
             if (slot.kind == ViewSpec.LAST) {
@@ -23,10 +33,12 @@ final class TileEncoder {
         }
     }
 
-    Outgoing encode(String key, int grain, long hop, Tile tile) {
+    Outgoing encode(String key, int grain, long hop, Tile tile, byte[] trace) {
         String[] entity = view.entity(key);
+        byte[] subject = String.join(JOIN, entity).getBytes(StandardCharsets.UTF_8);
         Outgoing record = new Outgoing();
         record.topic = view.topic;
+        record.place = Utils.toPositive(Utils.murmur2(subject));
         frame(view.keySchema);
         for (String field : view.keyFields) {
             identity(field, entity, grain, hop);
@@ -37,6 +49,7 @@ final class TileEncoder {
             value(view.valueFields.get(i), view.valueBranches[i], entity, grain, hop, tile);
         }
         record.value = out.toByteArray();
+        envelope.put(record, subject, tile.maxTime, trace);
         return record;
     }
 

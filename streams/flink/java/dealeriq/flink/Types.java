@@ -60,6 +60,23 @@ final class Types {
         public void copy(DataInputView in, DataOutputView out) throws IOException {
             serialize(deserialize(in), out);
         }
+
+        static void bytes(byte[] bytes, DataOutputView out) throws IOException {
+            out.writeInt(bytes == null ? -1 : bytes.length);
+            if (bytes != null) {
+                out.write(bytes);
+            }
+        }
+
+        static byte[] bytes(DataInputView in) throws IOException {
+            int length = in.readInt();
+            if (length < 0) {
+                return null;
+            }
+            byte[] bytes = new byte[length];
+            in.readFully(bytes);
+            return bytes;
+        }
     }
 
     static final class EventSerializer extends Serializer<Event> {
@@ -76,6 +93,7 @@ final class Types {
             out.writeLong(e.ingest);
             out.writeInt(e.partition);
             out.writeLong(e.offset);
+            bytes(e.trace, out);
             out.writeByte(e.texts.length);
             for (String text : e.texts) {
                 StringValue.writeString(text, out);
@@ -99,6 +117,7 @@ final class Types {
             e.ingest = in.readLong();
             e.partition = in.readInt();
             e.offset = in.readLong();
+            e.trace = bytes(in);
             e.texts = new String[in.readByte()];
             for (int i = 0; i < e.texts.length; i++) {
                 e.texts[i] = StringValue.readString(in);
@@ -208,6 +227,7 @@ final class Types {
         public void serialize(Partial p, DataOutputView out) throws IOException {
             StringValue.writeString(p.key, out);
             out.writeLong(p.hop);
+            bytes(p.trace, out);
             tiles.serialize(p.tile, out);
         }
 
@@ -216,6 +236,7 @@ final class Types {
             Partial p = new Partial();
             p.key = StringValue.readString(in);
             p.hop = in.readLong();
+            p.trace = bytes(in);
             p.tile = tiles.deserialize(in);
             return p;
         }
@@ -268,6 +289,7 @@ final class Types {
         @Override
         public void serialize(Outgoing o, DataOutputView out) throws IOException {
             StringValue.writeString(o.topic, out);
+            out.writeInt(o.place);
             bytes(o.key, out);
             bytes(o.value, out);
             out.writeInt(o.headerNames.size());
@@ -281,6 +303,7 @@ final class Types {
         public Outgoing deserialize(DataInputView in) throws IOException {
             Outgoing o = new Outgoing();
             o.topic = StringValue.readString(in);
+            o.place = in.readInt();
             o.key = bytes(in);
             o.value = bytes(in);
             int headers = in.readInt();
@@ -288,23 +311,6 @@ final class Types {
                 o.header(StringValue.readString(in), bytes(in));
             }
             return o;
-        }
-
-        private static void bytes(byte[] bytes, DataOutputView out) throws IOException {
-            out.writeInt(bytes == null ? -1 : bytes.length);
-            if (bytes != null) {
-                out.write(bytes);
-            }
-        }
-
-        private static byte[] bytes(DataInputView in) throws IOException {
-            int length = in.readInt();
-            if (length < 0) {
-                return null;
-            }
-            byte[] bytes = new byte[length];
-            in.readFully(bytes);
-            return bytes;
         }
 
         @Override
