@@ -28,10 +28,11 @@ from connectors.mapping import ColumnMapping, Mapper, MappingError
 from connectors.messages import MessageWriter
 from connectors.outbox import Outbox, OutboxInterruptedError
 from connectors.registry import Registry
+from connectors.rejects import append_rejects, keep_rejects
 from connectors.settings import KafkaSettings, RegistrySettings
 from schemas.catalogue import topic
 
-__all__ = ["ImportSummary", "Preview", "import_file", "preview", "show_progress", "spooled"]
+__all__ = ["ImportSummary", "Preview", "import_file", "inbound", "preview", "show_progress", "spooled"]
 
 _COMMIT_S = 1.0
 _SAMPLES = 3  # examples shown of each kind of problem
@@ -69,6 +70,21 @@ class Preview:
     problems: dict[str, int] = field(default_factory=dict)
     examples: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
+    def add(self, frame: pl.DataFrame, bad: list[BadRow], rows: int, events: int) -> None:
+        """Take in some rows; at most `events` records are kept."""
+        self.rows += rows
+        self.good += frame.height
+        if len(self.events) < events and frame.height:
+            self.events += frame.head(events - len(self.events)).to_dicts()
+        counts = Counter(self.problems)
+        for each in bad:
+            for reason in each.reason.split("; "):
+                kind = _kind(reason)
+                counts[kind] += 1
+                if len(self.examples.setdefault(kind, [])) < _SAMPLES:
+                    self.examples[kind].append(each.record())
+        self.problems = dict(counts.most_common())
+
 
 def preview(
     topic_name: str,
@@ -80,21 +96,10 @@ def preview(
     events: int = 5,
 ) -> Preview:
     """Read the whole file and touch nothing. Raises MappingError or UnreadableFileError."""
-    mapper = Mapper(_inbound(topic_name), mapping or ColumnMapping())
+    mapper = Mapper(inbound(topic_name), mapping or ColumnMapping())
     found = Preview(topic_name, path.name)
-    counts: Counter[str] = Counter()
     for frame, bad, rows in _mapped(path, mapper, file_format, encoding):
-        found.rows += rows
-        found.good += frame.height
-        if len(found.events) < events and frame.height:
-            found.events += frame.head(events - len(found.events)).to_dicts()
-        for each in bad:
-            for reason in each.reason.split("; "):
-                kind = _kind(reason)
-                counts[kind] += 1
-                if len(found.examples.setdefault(kind, [])) < _SAMPLES:
-                    found.examples[kind].append(each.record())
-    found.problems = dict(counts.most_common())
+        found.add(frame, bad, rows, events)
     return found
 
 
@@ -118,7 +123,7 @@ def import_file(
     UnreadableFileError before anything is produced, OutboxFencedError when the same import runs twice at once.
     """
     mapping = mapping or ColumnMapping()
-    mapper = Mapper(_inbound(topic_name), mapping)
+    mapper = Mapper(inbound(topic_name), mapping)
     kind = format_of(path, file_format)
     _first_columns(path, mapper, kind, encoding)
     fingerprint = _fingerprint(path, topic_name, mapping, kind, encoding, again)
@@ -173,7 +178,7 @@ def _run(
     summary.rows_produced = start.rows_produced if start else 0
     summary.rows_rejected = start.rows_rejected if start else 0
     summary.rows_read = 0
-    _keep_rejects(rejects, summary.rows_rejected)
+    keep_rejects(rejects, summary.rows_rejected)
     commit_at = time.monotonic() + _COMMIT_S
 
     def entry(finished: bool) -> LedgerEntry:
@@ -197,7 +202,7 @@ def _run(
         summary.rows_produced += frame.height
         if bad:
             # Written before the commit; a resumed import drops the lines that were not committed.
-            _append_rejects(rejects, bad)
+            append_rejects(rejects, bad)
             summary.rows_rejected += len(bad)
             summary.rejects = str(rejects)
         if time.monotonic() >= commit_at:
@@ -237,10 +242,11 @@ def _first_columns(path: Path, mapper: Mapper, kind: str, encoding: str) -> None
             return
 
 
-def _inbound(topic_name: str) -> str:
+def inbound(topic_name: str) -> str:
+    """Return the name of a topic that others may write to. Raises MappingError."""
     if not topic(topic_name).inbound:
         raise MappingError(
-            f"{topic_name} is made by the system; files go to inbound topics",
+            f"{topic_name} is made by the system; rows go to inbound topics",
             remedy="List them with `dealeriq topics ls`.",
         )
     return topic_name
@@ -265,23 +271,6 @@ def _already(summary: ImportSummary, entry: LedgerEntry) -> ImportSummary:
         timespec="seconds"
     )
     return summary
-
-
-def _append_rejects(path: Path, bad: list[BadRow]) -> None:
-    with path.open("ab") as file:
-        for each in bad:
-            file.write(orjson.dumps(each.record(), default=str, option=orjson.OPT_APPEND_NEWLINE))
-
-
-def _keep_rejects(path: Path, lines: int) -> None:
-    """Cut the rejects file to the rejects that were committed: the others come again."""
-    if not path.exists():
-        return
-    with path.open("r+b") as file:
-        for _ in range(lines):
-            if not file.readline():
-                break
-        file.truncate(file.tell())
 
 
 def _kind(reason: str) -> str:

@@ -1,4 +1,4 @@
-"""The ledger of what was already written: one entry for each import and player, in the topic `imports`.
+"""The ledger of what was already written: an entry for each import, player and connection, in topic `imports`.
 
 An entry is written in the same Kafka transaction as the rows that it counts, so the two agree after any
 crash. The topic is compacted; the newest entry of an id counts."""
@@ -24,7 +24,10 @@ TOPIC = "imports"
 
 @dataclass(frozen=True)
 class LedgerEntry:
-    """How far one import came. `rows_read` is where a broken one goes on; `event_time` is wall clock, ms."""
+    """How far one import came. `rows_read` is where a broken one goes on; `event_time` is wall clock, ms.
+
+    A connection's entry also holds `state`, JSON in its source's own terms: what it goes on from.
+    """
 
     import_id: str
     topic: str
@@ -35,6 +38,7 @@ class LedgerEntry:
     rows_rejected: int = 0
     finished: bool = False
     event_time: int = 0
+    state: str | None = None
 
     def record(self) -> dict[str, Any]:
         """Return the entry as the topic's record, stamped with the time of now."""

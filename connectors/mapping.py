@@ -88,6 +88,11 @@ class ColumnMapping:
         return cls(columns, given, zone)
 
     @property
+    def sources(self) -> list[str]:
+        """The columns that it reads, casts left out."""
+        return [_split(text)[0] for text in self.columns.values()]
+
+    @property
     def digest(self) -> bytes:
         """SHA-256 of the mapping: another mapping is another import."""
         plain = {"columns": self.columns, "constants": self.constants, "timezone": self.timezone}

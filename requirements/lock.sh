@@ -9,3 +9,6 @@ for set in run dev peers; do
   uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
     $with "$set.in" --output-file "$set.lock"
 done
+# Programs that run in environments of their own: no overrides of ours.
+uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url airbyte.in \
+  --output-file airbyte.lock

@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("dealeriq.cli.up", "Start every service whose address is unset, and stay."),
     "config": ("dealeriq.cli.config", "Show each setting, its value and where that came from."),
     "import": ("dealeriq.cli.import_", "Bring a file's rows into a topic."),
+    "connect": ("dealeriq.cli.connect", "Read other systems into topics: Airbyte sources, PostgreSQL tables."),
     "features": ("dealeriq.cli.features", "Plan, apply and read features."),
     "schema": ("dealeriq.cli.schema", "Check and register the schemas."),
     "topics": ("dealeriq.cli.topics", "List, describe and create the topics."),

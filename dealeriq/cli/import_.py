@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-__all__ = ["command"]
+__all__ = ["command", "show_preview"]
 
 _REJECTED = 6
 
@@ -50,7 +50,7 @@ def command(
             path, source = Path(file), file
         if dry_run:
             found = importer.preview(topic, path, columns, file_format=format_, encoding=encoding)
-            _show_preview(found, json_)
+            show_preview(found, json_)
             raise typer.Exit(_REJECTED if found.rows > found.good else 0)
         from dealeriq.settings import load
 
@@ -72,7 +72,8 @@ def command(
     raise typer.Exit(_REJECTED if summary.rows_rejected and not summary.already_imported else 0)
 
 
-def _show_preview(found: Any, as_json: bool) -> None:
+def show_preview(found: Any, as_json: bool) -> None:
+    """Print what an import would do: events on stdout, problems on stderr."""
     if as_json:
         print(json.dumps(vars(found), default=str))
         return
