@@ -7,5 +7,6 @@ from benchmarks.contract import Benchmark
 __all__ = ["BENCHMARKS"]
 
 BENCHMARKS = (
+    Benchmark("reads", "Feature reads over HTTP beside `feast serve` and the Feast SDK.", "benchmarks.reads"),
     Benchmark("pipeline", "A year of orders, produced → tiles → features readable.", "benchmarks.pipeline"),
 )

@@ -24,6 +24,8 @@ __all__ = ["Result", "request_bytes"]
 class Result:
     """What one run saw; latencies in milliseconds, from writing a request to having its whole answer."""
 
+    sent: int
+    """Requests answered, those of the warm-up with them; all else leaves the warm-up out."""
     requests: int
     failed: int
     seconds: float
@@ -94,10 +96,11 @@ class _Run:
         self.until = self.begin + seconds
         self.open: list[asyncio.Transport] = []
         self.latencies: list[float] = []
-        self.failed = 0
+        self.sent = self.failed = 0
         self._done = done
 
     def answered(self, seconds: float, ok: bool) -> None:
+        self.sent += 1
         if time.perf_counter() >= self.begin:
             self.latencies.append(seconds)
             self.failed += not ok
@@ -125,6 +128,7 @@ async def load(requests: Sequence[bytes], host: str, port: int, connections: int
         return round(ordered[min(len(ordered) - 1, int(q * len(ordered)))] * 1000, 3)
 
     return Result(
+        run.sent,
         len(ordered),
         run.failed,
         seconds,
