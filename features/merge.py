@@ -4,24 +4,27 @@ A window [S, T) ends with the finest hop that holds `now`; S is T less the windo
 tail grain, so that the oldest tile counts whole. Inside, each moment is covered once, by the coarsest tile that
 lies in the window. `std` is of the population, from sums and sums of squares; a variance that rounding makes
 negative is 0.
+
+All windows and all columns of a kind are merged by one numpy call: a merge is bound by the number of calls, not
+by the number of tiles. What depends on the plan alone is laid out once a view.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from features.plan import ViewPlan
-from features.sketch import estimate
+from features.sketch import estimates, united
 from features.tiles import Tiles, align, decode, double_fields, sketch_fields
 
 __all__ = ["MergedRow", "Status", "merge", "window"]
 
-_NEVER = 0xFFFFFFFF
+_LONG_AGO = np.iinfo(np.int64).min
 
 
 class Status(IntEnum):
@@ -56,81 +59,172 @@ def window(view: ViewPlan, window_ms: int, now_ms: int) -> tuple[int, int]:
 def merge(view: ViewPlan, blob: bytes | Tiles | None, now_ms: int, precision: int = 10) -> MergedRow:
     """Merge all windows of a view at once. `blob` None is an unknown entity. Raises CorruptBlobError."""
     end = (now_ms // view.hop_ms + 1) * view.hop_ms
+    layout = _layout(view)
     if blob is None:
         count = len(view.features)
         return MergedRow((None,) * count, (Status.UNKNOWN,) * count, end, None)
-    tiles = align(view, blob if isinstance(blob, Tiles) else decode(blob))
-    widths = sorted({feature.window_ms for feature in view.features})
-    starts = np.array([window(view, width, now_ms)[0] for width in widths], np.int64)[:, None]
-    grain = tiles.grain.astype(np.int64) * 1000
-    parent = np.zeros_like(grain)
-    for fine, coarse in zip(view.grains_ms, view.grains_ms[1:], strict=False):
-        parent[grain == fine] = coarse
-    above = np.where(parent > 0, tiles.hop // np.maximum(parent, 1) * parent, 0)
-    inside = (tiles.hop >= starts) & (tiles.hop + grain <= end)
-    used = inside & ~((parent > 0) & (above >= starts) & (above + parent <= end))
-    n = (used * tiles.n).sum(1)
+    tiles = blob if isinstance(blob, Tiles) else decode(blob)
+    if tiles.names != layout.names:
+        tiles = align(view, tiles)
+    hop, latest_times = tiles.hop, tiles.max_event_time
     # An event dated after the window does not make the entity fresh: its clock was wrong, or `now` is past.
-    times = tiles.max_event_time[(tiles.hop < end) & (tiles.max_event_time < end)]
+    times = latest_times[(hop < end) & (latest_times < end)]
     latest = int(times.max()) if len(times) else None
     stale = latest is None or now_ms - latest > view.ttl_ms
-    doubles = dict(zip(double_fields(view), tiles.doubles, strict=True))
-    sketches = dict(zip(sketch_fields(view), tiles.sketches, strict=True))
-    columns: dict[tuple[str, str], list[float | int | None]] = {}
-
-    def total(name: str) -> NDArray[np.float64]:
-        sums: NDArray[np.float64] = np.where(used, doubles[name], 0.0).sum(1)
-        return sums
-
-    def column(name: str, function: str) -> list[float | int | None]:
-        match function:
-            case "count":
-                return [int(each) for each in n]
-            case "sum":
-                return [_number(each) for each in total(f"{name}_sum")]
-            case "approx_count_distinct":
-                ends, coupons = sketches[f"{name}_distinct"]
-                owner = np.repeat(np.arange(len(ends)), np.diff(ends, prepend=0))
-                order = np.argsort(coupons, kind="stable")
-                owner, coupons = owner[order], coupons[order]
-                if len(coupons) and coupons[-1] == _NEVER:
-                    return [
-                        None if (some := coupons[row[owner]])[-1:] == _NEVER else estimate(some, precision)
-                        for row in used
-                    ]
-                return [estimate(coupons[row[owner]], precision) for row in used]
-            case "mean":
-                out = total(f"{name}_sum") / np.maximum(n, 1)
-            case "std":
-                mean = total(f"{name}_sum") / np.maximum(n, 1)
-                out = np.sqrt(np.maximum(total(f"{name}_sumsq") / np.maximum(n, 1) - mean * mean, 0.0))
-            case "min":
-                out = np.minimum.reduce(np.where(used, doubles[f"{name}_min"], np.inf), 1, initial=np.inf)
-            case "max":
-                out = np.maximum.reduce(np.where(used, doubles[f"{name}_max"], -np.inf), 1, initial=-np.inf)
-            case _:
-                if not len(tiles.hop):
-                    return [None] * len(widths)
-                # argmax takes a NaN first: a tile that may hold the last value and cannot say makes it unknown.
-                moments = np.where(used, doubles[f"{name}_last_time"], -1.0)
-                out = doubles[f"{name}_last"][moments.argmax(1)]
-        return [_number(each) if some else None for each, some in zip(out, n, strict=True)]
-
-    values, statuses = [], []
-    for feature in view.features:
-        key = (feature.column, feature.function)
-        if key not in columns:
-            columns[key] = column(*key)
-        at = widths.index(feature.window_ms)
-        value = columns[key][at]
-        values.append(value)
-        never = value is None and n[at]
-        statuses.append(
-            Status.UNKNOWN if never else Status.STALE if stale else Status.PRESENT if n[at] else Status.EMPTY
-        )
+    used = _used(layout, tiles, end)
+    n = np.where(used, tiles.n, 0).sum(1)
+    counts = n.tolist()
+    merged = _columns(layout, tiles, used, n, precision).ravel()[layout.gather].tolist()
+    for at in layout.whole:
+        merged[at] = None if merged[at] != merged[at] else int(merged[at])
+    values = tuple([None if each != each else each for each in merged])
+    one = [Status.STALE if stale else Status.PRESENT if some else Status.EMPTY for some in counts]
+    statuses = [one[w] for w in layout.windows]
+    if None in values:
+        for at, (value, w) in enumerate(zip(values, layout.windows, strict=True)):
+            if value is None and counts[w]:
+                statuses[at] = Status.UNKNOWN
     until = end if stale or latest is None else min(end, latest + view.ttl_ms + 1)
-    return MergedRow(tuple(values), tuple(statuses), until, latest)
+    return MergedRow(values, tuple(statuses), until, latest)
 
 
-def _number(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)
+@dataclass(frozen=True)
+class _Layout:
+    """What the merge of a view needs of its plan. Rows of the merged columns: n, sums, extremes, and so on."""
+
+    view: ViewPlan
+    names: tuple[str, ...]
+    widths: NDArray[np.int64]
+    tails: NDArray[np.int64]
+    parents: tuple[tuple[int, int], ...]
+    """Grain (s) and the next coarser one (ms)."""
+    added: NDArray[np.intp]
+    """Rows of a tile's doubles that are added up, the extremes, and of last values with their moments."""
+    lowest: NDArray[np.intp]
+    highest: NDArray[np.intp]
+    last: NDArray[np.intp]
+    moments: NDArray[np.intp]
+    sums: NDArray[np.intp]
+    """Where among what is added up the sums lie, and those of means and of deviations with their squares."""
+    means: NDArray[np.intp]
+    deviations: NDArray[np.intp]
+    squares: NDArray[np.intp]
+    gather: NDArray[np.intp]
+    """Where each feature lies in the merged columns."""
+    windows: tuple[int, ...]
+    """Which width each feature has."""
+    whole: tuple[int, ...]
+    """Features that are integers."""
+    sketched: NDArray[np.intp]
+    """The windows of which distinct values are asked."""
+
+
+_KINDS = ("sum", "mean", "std", "min", "max", "last")
+_LAYOUTS: dict[int, _Layout] = {}
+
+
+def _layout(view: ViewPlan) -> _Layout:
+    # By identity: to hash a plan costs as much as a merge. The layout holds the view, so no other gets its id.
+    found = _LAYOUTS.get(id(view))
+    if found is None:
+        if len(_LAYOUTS) > 100:
+            _LAYOUTS.clear()
+        found = _LAYOUTS[id(view)] = _lay_out(view)
+    return found
+
+
+def _lay_out(view: ViewPlan) -> _Layout:
+    doubles, sketches = double_fields(view), sketch_fields(view)
+    widths = sorted({feature.window_ms for feature in view.features})
+    asked = {kind: [f.column for f in view.features if f.function == kind] for kind in _KINDS}
+    columns = {kind: list(dict.fromkeys(some)) for kind, some in asked.items()}
+
+    def rows(kind: str, partial: str, among: list[str] = doubles) -> NDArray[np.intp]:
+        return np.array([among.index(f"{column}_{partial}") for column in columns[kind]], np.intp)
+
+    added = [name for name in doubles if name.endswith(("_sum", "_sumsq"))]
+    order = [("count", "")] + [(kind, column) for kind in _KINDS for column in columns[kind]]
+    order += [("approx_count_distinct", name.removesuffix("_distinct")) for name in sketches]
+    place = {key: row * len(widths) for row, key in enumerate(order)}
+    windows = tuple(widths.index(feature.window_ms) for feature in view.features)
+    distinct = [w for w, f in zip(windows, view.features, strict=True) if f.function == "approx_count_distinct"]
+    return _Layout(
+        view=view,
+        names=(*doubles, *sketches),
+        widths=np.array(widths, np.int64),
+        tails=np.array([view.tail_grain_ms(width) for width in widths], np.int64),
+        parents=tuple(
+            (fine // 1000, coarse) for fine, coarse in zip(view.grains_ms, view.grains_ms[1:], strict=False)
+        ),
+        added=np.array([doubles.index(name) for name in added], np.intp),
+        lowest=rows("min", "min"),
+        highest=rows("max", "max"),
+        last=rows("last", "last"),
+        moments=rows("last", "last_time"),
+        sums=rows("sum", "sum", added),
+        means=rows("mean", "sum", added),
+        deviations=rows("std", "sum", added),
+        squares=rows("std", "sumsq", added),
+        gather=np.array(
+            [
+                place[f.function, "" if f.function == "count" else f.column] + w
+                for f, w in zip(view.features, windows, strict=True)
+            ],
+            np.intp,
+        ),
+        windows=windows,
+        whole=tuple(
+            at for at, f in enumerate(view.features) if f.function in ("count", "approx_count_distinct")
+        ),
+        sketched=np.array(sorted(set(distinct)), np.intp),
+    )
+
+
+def _used(layout: _Layout, tiles: Tiles, end: int) -> NDArray[np.bool_]:
+    """Which tiles make up which window: those inside it that no coarser tile inside it covers."""
+    hop, grain = tiles.hop, tiles.grain
+    starts = ((end - layout.widths) // layout.tails * layout.tails)[:, None]
+    covering = np.full(len(hop), _LONG_AGO)  # start of the coarser tile, where that ends in time
+    for fine, coarse in layout.parents:
+        above = hop - hop % coarse
+        np.copyto(covering, above, where=(grain == fine) & (above + coarse <= end))
+    inside = np.where(hop + grain.astype(np.int64) * 1000 <= end, hop, _LONG_AGO)
+    used: NDArray[np.bool_] = (inside >= starts) & (covering < starts)
+    return used
+
+
+def _columns(
+    layout: _Layout, tiles: Tiles, used: NDArray[np.bool_], n: NDArray[np.int64], precision: int
+) -> NDArray[np.float64]:
+    """Every column over every window, in the order of the layout; NaN where there is no value."""
+    doubles = tiles.doubles
+    totals = np.where(used, doubles[layout.added][:, None, :], 0.0).sum(2)
+    some = np.where(n > 0, n, np.nan)  # what divides by it is NaN where the window is empty
+    parts: list[NDArray[Any]] = [n[None, :], totals[layout.sums]]
+    if len(layout.means):
+        parts.append(totals[layout.means] / some)
+    if len(layout.deviations):
+        mean = totals[layout.deviations] / some
+        parts.append(np.sqrt(np.maximum(totals[layout.squares] / some - mean * mean, 0.0)))
+    if len(layout.lowest):
+        picked = np.where(used, doubles[layout.lowest][:, None, :], np.inf)
+        parts.append(np.where(n > 0, picked.min(2, initial=np.inf), np.nan))
+    if len(layout.highest):
+        picked = np.where(used, doubles[layout.highest][:, None, :], -np.inf)
+        parts.append(np.where(n > 0, picked.max(2, initial=-np.inf), np.nan))
+    if len(layout.last):
+        lasts = np.full((len(layout.last), len(n)), np.nan)
+        if doubles.shape[1]:
+            # argmax takes a NaN first: a tile that may hold the last value and cannot say makes it unknown.
+            at = np.where(used, doubles[layout.moments][:, None, :], -1.0).argmax(2)
+            lasts = np.where(n > 0, np.take_along_axis(doubles[layout.last], at, 1), np.nan)
+        parts.append(lasts)
+    if len(layout.sketched):
+        asked = used[layout.sketched]
+        unions = [united(ends, coupons, asked, precision) for ends, coupons in tiles.sketches]
+        counts = estimates(np.concatenate([registers for registers, _ in unions]), precision)
+        unknown = np.concatenate([unknown for _, unknown in unions])
+        found = np.zeros((len(unions), len(n)))
+        found[:, layout.sketched] = np.where(unknown, np.nan, counts).reshape(len(unions), -1)
+        parts.append(found)
+    return np.concatenate(parts)

@@ -9,12 +9,16 @@ bucket, the rank counts the zeros after them, plus one (Flajolet et al., HyperLo
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-__all__ = ["coupon", "estimate", "estimates"]
+__all__ = ["NEVER", "coupon", "estimate", "estimates", "united"]
+
+NEVER = 0xFFFFFFFF
+"""The coupon of a tile that is older than its aggregate: nobody counted what is distinct in it."""
 
 
 def coupon(value: str, precision: int = 10) -> int:
@@ -47,6 +51,35 @@ def estimates(registers: NDArray[np.uint8], precision: int = 10) -> NDArray[np.i
         np.int64
     )
     return out
+
+
+def united(
+    ends: NDArray[np.uint32], coupons: NDArray[np.uint32], used: NDArray[np.bool_], precision: int = 10
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Unite the coupons of tiles, once for each row of `used`: registers for `estimates`, and what is unknown.
+
+    `ends` says where each tile's coupons end. Unknown is a row of which a tile holds NEVER.
+    """
+    registers = np.zeros((len(used), 1 << precision), np.uint8)
+    unknown = np.zeros(len(used), np.bool_)
+    if not len(coupons):
+        return registers, unknown
+    sizes = ends.astype(np.intp)
+    sizes[1:] -= ends[:-1]
+    owner = np.arange(len(ends)).repeat(sizes)
+    if coupons.max() == NEVER:
+        counted = coupons != NEVER
+        unknown = used[:, owner[~counted]].any(1)
+        owner, coupons = owner[counted], coupons[counted]
+    # Ascending, so that the greatest rank of a bucket is written last; 16 bits are sorted in linear time.
+    narrow: NDArray[Any] = coupons.astype(np.uint16 if precision <= 10 else np.uint32)
+    order = narrow.argsort(kind="stable")
+    rows, columns = used.take(owner.take(order), 1).nonzero()
+    chosen = narrow.take(order.take(columns))
+    rows <<= precision
+    rows += chosen >> 6
+    registers.reshape(-1)[rows] = chosen & 63
+    return registers, unknown
 
 
 @cache
