@@ -1,7 +1,8 @@
 """Feast's side, run in the peers' environment: `python -m benchmarks.peers.feast_store COMMAND FOLDER`.
 
 `prepare` applies two ways to have the same features in Feast: our stream view with its on-demand merge (the
-tiles are in Redis already), and a plain view of the merged values, which Feast writes itself from rows on stdin.
+tiles are in Redis already), and a plain view of the merged values, which Feast writes itself from rows on
+stdin.
 `sdk` and `write` answer one JSON line per line read from stdin, so that the other side says when to run.
 """
 
