@@ -18,6 +18,7 @@ __all__ = [
     "timestamp_proto",
     "unwrap_bytes",
     "value_proto",
+    "version_field",
 ]
 
 
@@ -50,6 +51,11 @@ def clock_key(project: str) -> str:
 def field(view: str, feature: str) -> bytes:
     """Return the hash field of a feature."""
     return struct.pack("<I", mmh3.hash(f"{view}:{feature}", signed=False))
+
+
+def version_field(view: str) -> bytes:
+    """Return the hash field that changes with every write of an entity's tiles of a view."""
+    return f"_version:{view}".encode()
 
 
 def value_proto(blob: bytes) -> bytes:

