@@ -24,7 +24,8 @@ __all__ = ["measure"]
 _HOW = """The orders of the carried year's last 90 days, folded to tiles, lie in one Valkey; a read answers the
 {features} features of `dealer_orders` (windows of 1 h to 90 d) of one of {dealers} dealers. One server process
 on each side, one load generator with {connections} connections, runs of {seconds:g} s in turn, ours and
-Feast's, {repeats} times. The SDK reads 100 dealers a call in a process of its own; ours answers 100 a request over HTTP.
+Feast's, {repeats} times. The SDK reads 100 dealers a call in its own process; ours answers 100 a request, over
+HTTP.
 
 - *ours, merged*: no read can use a merge that was done before: each asks for another minute.
 - *ours, as it runs*: a merge is done again only when the tiles or the minute changed.

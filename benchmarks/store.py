@@ -19,6 +19,7 @@ from benchmarks.tiles import NOW_MS, dealer_tiles
 from connectors.settings import RedisSettings
 from dealeriq.runtime import Supervisor
 from dealeriq.settings import Settings, load
+from features.keys import clock_key
 from features.merge import merge
 from features.plan import ViewPlan
 from features.plan import load as load_plan
@@ -27,8 +28,6 @@ from features.tiles import Tile, encode
 from features.writer import FeatureWriter
 
 __all__ = ["Filled", "filled"]
-
-_CLOCK_KEY = "dealeriq:clock"
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ def filled(dealers: int | None = None, feast: bool = True) -> Iterator[Filled]:
         it = Filled(running.settings, folder, view, dealer_tiles(view, dealers))
         client = redis.Redis.from_url(it.settings.redis.address)
         FeatureWriter(client, view, plan.project).write(it.tiles, {})
-        client.set(_CLOCK_KEY, NOW_MS)
+        client.set(clock_key(plan.project), NOW_MS)
         client.close()
         if feast:
             write_config(it.settings.redis, plan.project, folder)
