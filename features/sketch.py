@@ -61,7 +61,7 @@ def united(
     `ends` says where each tile's coupons end. Unknown is a row of which a tile holds NEVER.
     """
     registers = np.zeros((len(used), 1 << precision), np.uint8)
-    unknown = np.zeros(len(used), np.bool_)
+    unknown: NDArray[np.bool_] = np.zeros(len(used), np.bool_)
     if not len(coupons):
         return registers, unknown
     sizes = ends.astype(np.intp)
@@ -69,7 +69,7 @@ def united(
     owner = np.arange(len(ends)).repeat(sizes)
     if coupons.max() == NEVER:
         counted = coupons != NEVER
-        unknown = used[:, owner[~counted]].any(1)
+        unknown = np.logical_or.reduce(used[:, owner[~counted]], 1)
         owner, coupons = owner[counted], coupons[counted]
     # Ascending, so that the greatest rank of a bucket is written last; 16 bits are sorted in linear time.
     narrow: NDArray[Any] = coupons.astype(np.uint16 if precision <= 10 else np.uint32)
