@@ -29,7 +29,7 @@ def measure(short: bool = False, orders: str | None = None, speed: str = "max") 
     system runs; only orders are played. It is over when the feature view has folded every tile.
     """
     wanted = int(orders) if orders else 20_000 if short else None
-    settings = load()
+    settings = load(running=False)
     settings.demo.orders, settings.demo.speed, settings.demo.topics = wanted, speed, ["orders"]
     with (
         tempfile.TemporaryDirectory(prefix="dealeriq-bench-") as folder,

@@ -1,6 +1,7 @@
 """Every setting, typed, from one file and the environment; each value knows where it came from.
 
-The environment wins over the file, the file over the default. `DEALERIQ_KAFKA__BOOTSTRAP` is `bootstrap` in
+The environment wins over the file, the file over what a local system that runs on the data folder makes known
+(`dealeriq.running`), and that over the default. `DEALERIQ_KAFKA__BOOTSTRAP` is `bootstrap` in
 the section `[kafka]` of `dealeriq.toml`. The file is the one that `DEALERIQ_CONFIG` names, else
 `dealeriq.toml` in the working folder.
 """
@@ -18,6 +19,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from connectors.settings import KafkaSettings, RedisSettings, RegistrySettings
 from dealeriq.http.settings import HttpSettings
+from dealeriq.running import found as running_system
 from models.settings import TextSettings
 from schemas.errors import DealerIQError
 from streams.agents.settings import AgentSettings
@@ -140,6 +142,7 @@ class Settings(BaseSettings):
         """Each setting with its value and where that came from."""
         environment = os.environ if environment is None else environment
         file, content = _file(environment)
+        running = _running(environment, content)
         upper = {name.upper() for name in environment}
         found = []
         for value in _leaves(self):
@@ -148,6 +151,8 @@ class Settings(BaseSettings):
                 source = f"environment {value.variable}"
             elif _in_file(content, value.name):
                 source = f"file {file}"
+            elif _in_file(running, value.name):
+                source = f"system running in {self.data_dir}"
             found.append(Value(value.name, value.variable, value.raw, source, value.description))
         return found
 
@@ -173,8 +178,12 @@ class Value:
         return "" if self.raw is None else _as_text(self.raw)
 
 
-def load(environment: Mapping[str, str] | None = None) -> Settings:
-    """The settings from the file and the environment.
+def load(environment: Mapping[str, str] | None = None, *, running: bool = True) -> Settings:
+    """The settings from the file, the environment, and the system that runs on the data folder.
+
+    Args:
+        environment: variables; the process's own where None.
+        running: whether addresses of a running local system are taken; not by what starts one.
 
     Raises:
         SettingsError: the file cannot be read, or a name or a value is not allowed.
@@ -182,6 +191,12 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
     seen = os.environ if environment is None else environment
     file, content = _file(seen)
     _refuse_unknown(seen)
+    if running:
+        known = _running(seen, content)
+        content = known | {
+            name: known.get(name, {}) | given if isinstance(given, dict) else given
+            for name, given in content.items()
+        }
     try:
         if environment is None:
             return Settings(**content)
@@ -215,6 +230,12 @@ def _file(environment: Mapping[str, str]) -> tuple[Path, dict[str, Any]]:
         return file, tomllib.loads(file.read_text())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as failure:
         raise SettingsError(f"the settings file {file} cannot be read: {failure}") from failure
+
+
+def _running(environment: Mapping[str, str], content: Mapping[str, Any]) -> dict[str, Any]:
+    given = environment.get(f"{_PREFIX}DATA_DIR") or content.get("data_dir")
+    default = Settings.model_fields["data_dir"].default
+    return running_system(Path(given) if isinstance(given, str) else default)
 
 
 def _refuse_unknown(environment: Mapping[str, str]) -> None:

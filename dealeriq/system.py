@@ -46,6 +46,7 @@ class System:
             self.start_process(name, wait_s=0)
         for name in _PROCESSES:
             self.supervisor.wait_ready(name)
+        self.supervisor.publish()
 
     def start_process(
         self, name: str, *, once: bool = False, wait_s: float = 60.0, variables: Mapping[str, str] | None = None

@@ -16,7 +16,7 @@ def supervisor() -> Iterator[Supervisor]:
     """Kafka, the registry and Redis on free ports in a folder of their own; addresses that are set are used."""
     folder = Path(tempfile.mkdtemp(prefix="dealeriq-tests-"))
     try:
-        with Supervisor(load(), data_dir=folder, prefer_default_ports=False) as running:
+        with Supervisor(load(running=False), data_dir=folder, prefer_default_ports=False) as running:
             yield running
     finally:
         shutil.rmtree(folder, ignore_errors=True)

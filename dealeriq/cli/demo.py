@@ -36,7 +36,7 @@ def command(
     from dealeriq.settings import SettingsError, load
     from dealeriq.system import SERVICES, System
 
-    settings = load()
+    settings = load(running=False)
     try:
         settings.demo.orders = orders or settings.demo.orders
         settings.demo.speed = speed or settings.demo.speed

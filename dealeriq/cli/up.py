@@ -23,7 +23,7 @@ def command(
     for name in names:
         if name not in _SERVICES:
             raise typer.BadParameter(f"{name} is no service; there are {', '.join(_SERVICES)}")
-    with Supervisor(load(), services=names) as supervisor:
+    with Supervisor(load(running=False), services=names) as supervisor:
         status = supervisor.status()
         if as_json:
             typer.echo(

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import IO, Any
 
+from dealeriq.running import LOCK, publish, withdraw
 from dealeriq.runtime.child import Child, ServiceStatus
 from dealeriq.runtime.errors import DataFolderBusyError, ServiceFailedError
 from dealeriq.runtime.ports import Ports
@@ -54,7 +55,7 @@ class Supervisor:
         prefer_default_ports: bool = True,
         progress: Callable[[str], None] | None = None,
     ) -> None:
-        self.settings = (settings or load()).model_copy(deep=True)
+        self.settings = (settings or load(running=False)).model_copy(deep=True)
         if data_dir is not None:
             self.settings.data_dir = Path(data_dir)
         self.data_dir = self.settings.data_dir.absolute()
@@ -124,6 +125,11 @@ class Supervisor:
             list(pool.map(self._bring_up, services))
         for service in services:
             service.resolve(self.settings)
+        self.publish()
+
+    def publish(self) -> None:
+        """Make the addresses known to commands that use this data folder."""
+        publish(self.data_dir, self.settings)
 
     def start_process(
         self,
@@ -203,6 +209,7 @@ class Supervisor:
             for child in group:
                 child.kill(patience)
         self._ended.set()
+        withdraw(self.data_dir)
         self._lock.close()
         self._lock = None
         atexit.unregister(self.close)
@@ -316,7 +323,7 @@ class Supervisor:
         return self.data_dir / "logs" / f"{name}.log"
 
     def _hold_folder(self) -> None:
-        file = self.data_dir / "run.lock"
+        file = self.data_dir / LOCK
         try:
             self.data_dir.mkdir(parents=True, exist_ok=True)
             lock = file.open("a+")
