@@ -15,6 +15,7 @@ __all__ = [
     "LakeFileMissingError",
     "LakeLayoutError",
     "LakeRefusedError",
+    "LakeReplacedError",
     "LakeTableMissingError",
     "LakeUnavailableError",
     "translated",
@@ -74,6 +75,13 @@ class LakeConflictError(LakeError):
 
     remedy = "Read the table's positions again and append what they do not cover; run one lake view."
     exit_code = 4
+
+
+class LakeReplacedError(LakeError):
+    """A table was removed or filled anew while it was written to. Nothing was written to the new one."""
+
+    remedy = "Start the lake view again: it goes on from the new table's own position."
+    exit_code = 7
 
 
 _REFUSED = re.compile(

@@ -1,20 +1,33 @@
-"""Messages become rows: decode a batch of one topic into Arrow columns, nothing left out."""
+"""Messages become rows: decode a batch of one topic into Arrow columns, nothing left out.
+
+Columns are built with Polars: `pyarrow.array` imports pandas, which no streaming process may.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from struct import Struct
 from typing import Any
 from zlib import crc32
 
-import numpy as np
+import polars as pl
 import pyarrow as pa
 
+from connectors.columns import UnsupportedColumnTypeError
+from connectors.lake.avro import BlockDecoder
 from connectors.lake.layout import DATE, arrow_schema, keeps_text_keys
 from schemas.catalogue import topic
-from schemas.codec import Decoder
+from schemas.codec import Decoder, plain
 from schemas.errors import UndecodableError
 
 __all__ = ["Rows"]
+
+_HEADER = Struct(">bI")
+_CHUNK = 512
+"""How many messages are decoded again together where a whole batch did not come out: poison is rare."""
+
+_LAST_DAY_MS = 253_402_300_799_999  # the year 9999: a time beyond it is no time
 
 
 class Rows:
@@ -25,8 +38,12 @@ class Rows:
         self.topic = topic_name
         self.schema = arrow_schema(topic_name)
         self._text_keys = keeps_text_keys(declared)
-        self._fields = [] if declared.schema is None else [each["name"] for each in declared.schema["fields"]]
+        self._reader = None if declared.schema is None else plain(declared.schema)
+        self._fetch = fetch_schema
         self._decoder = None if declared.schema is None else Decoder.of_topic(topic_name, fetch_schema)
+        self._blocks: dict[bytes, BlockDecoder | None] = {}
+        self._types = {each.name: _polars(each.type) for each in self.schema}
+        self._fields = [] if self._reader is None else [each["name"] for each in self._reader["fields"]]
 
     def of(self, messages: Sequence[Any]) -> pa.Table:
         """Return a table with one row a confluent-kafka message, in their order.
@@ -35,16 +52,57 @@ class Rows:
         registry is away.
         """
         values = [each.value() for each in messages]
-        if self._decoder is None:
-            columns = self._dead_letters(messages, values)
-            raw: Any = pa.nulls(len(values), pa.binary())
+        headers = [each.headers() for each in messages]
+        columns = self._beside(messages, values, headers)
+        if self._reader is None:
+            columns["value"] = self._series("value", values)
+            columns["headers"] = self._series("headers", [_structs(each) for each in headers])
+            columns["_raw"] = self._series("_raw", [None] * len(values))
         else:
-            columns, raw = self._decoded(values)
-        columns |= self._beside(messages, values)
-        columns["_raw"] = raw
-        return pa.table([columns[name] for name in self.schema.names], schema=self.schema)
+            columns |= {each.name: each for each in self._decoded(values).get_columns()}
+        names = self.schema.names
+        arrays = [_as(columns[name].to_arrow(), self.schema.field(name).type) for name in names]
+        return pa.Table.from_arrays(arrays, schema=self.schema)
 
-    def _decoded(self, values: Sequence[bytes | None]) -> tuple[dict[str, Any], Any]:
+    def _decoded(self, values: Sequence[bytes | None]) -> pl.DataFrame:
+        """The fields of every value and `_raw`, in the order of the values."""
+        by_schema: defaultdict[bytes | None, list[int]] = defaultdict(list)
+        for index, value in enumerate(values):
+            by_schema[None if value is None else value[: _HEADER.size]].append(index)
+        frames: list[pl.DataFrame] = []
+        order: list[int] = []
+        for header, indices in by_schema.items():
+            chosen = [values[index] for index in indices]
+            block = None if header is None else self._block(header)
+            frames.append(self._one_by_one(chosen) if block is None else self._by_block(block, chosen))
+            order += indices
+        if len(frames) == 1:
+            return frames[0]
+        return pl.concat(frames)[pl.Series(order, dtype=pl.UInt32).arg_sort()]
+
+    def _block(self, header: bytes) -> BlockDecoder | None:
+        if header not in self._blocks:
+            found = None
+            if len(header) == _HEADER.size and header[0] == 0:
+                try:
+                    number = _HEADER.unpack(header)[1]
+                    found = BlockDecoder(plain(self._fetch(number)), number, self._reader or {})
+                except (UndecodableError, UnsupportedColumnTypeError, KeyError, TypeError):
+                    pass  # the decoder of single records says what is wrong with it
+            self._blocks[header] = found
+        return self._blocks[header]
+
+    def _by_block(self, block: BlockDecoder, values: list[Any]) -> pl.DataFrame:
+        frame = block.decode(values)
+        if frame is not None:
+            return frame.with_columns(pl.lit(None, dtype=pl.Binary).alias("_raw"))
+        if len(values) <= _CHUNK:
+            return self._one_by_one(values)
+        return pl.concat(
+            [self._by_block(block, values[at : at + _CHUNK]) for at in range(0, len(values), _CHUNK)]
+        )
+
+    def _one_by_one(self, values: Sequence[bytes | None]) -> pl.DataFrame:
         decode = self._decoder.decode  # type: ignore[union-attr]
         records: list[dict[str, Any]] = []
         raw: list[bytes | None] = []
@@ -58,82 +116,104 @@ class Rows:
                     kept = value
             records.append(record)
             raw.append(kept)
-        return self._columns(records, raw, values)
-
-    def _columns(
-        self, records: list[dict[str, Any]], raw: list[bytes | None], values: Sequence[bytes | None]
-    ) -> tuple[dict[str, Any], Any]:
-        columns = {}
-        for name in self._fields:
-            kind = self.schema.field(name).type
+        while True:
             try:
-                columns[name] = _array([each.get(name) for each in records], kind)
-            except (pa.ArrowException, OverflowError, TypeError, ValueError):
-                # A number that its type cannot hold: those records are poison, the others are not.
+                fields = [self._series(name, [each.get(name) for each in records]) for name in self._fields]
+                return pl.DataFrame([*fields, self._series("_raw", raw)])
+            except _UNFIT:
+                # A number that its column cannot hold makes poison of its record alone.
                 for index, record in enumerate(records):
-                    if not _fits(record.get(name), kind):
+                    if not all(self._fits(name, value) for name, value in record.items()):
                         records[index], raw[index] = {}, values[index]
-                return self._columns(records, raw, values)
-        return columns, pa.array(raw, pa.binary())
 
-    def _dead_letters(self, messages: Sequence[Any], values: Sequence[bytes | None]) -> dict[str, Any]:
-        headers = [[{"key": name, "value": value} for name, value in each.headers() or ()] for each in messages]
-        return {
-            "value": pa.array(values, pa.binary()),
-            "headers": pa.array(headers, self.schema.field("headers").type),
-        }
+    def _fits(self, name: str, value: Any) -> bool:
+        try:
+            self._series(name, [value])
+        except _UNFIT:
+            return False
+        return True
 
-    def _beside(self, messages: Sequence[Any], values: Sequence[bytes | None]) -> dict[str, Any]:
+    def _series(self, name: str, values: list[Any]) -> pl.Series:
+        if pa.types.is_map(self.schema.field(name).type):
+            values = [
+                None if each is None else [{"key": k, "value": v} for k, v in each.items()] for each in values
+            ]
+        return pl.Series(name, values, dtype=self._types[name], strict=True)
+
+    def _keys(self, keys: list[bytes | None]) -> pl.Series:
+        if not self._text_keys:
+            return self._series("_key", keys)
+        try:
+            return pl.Series("_key", keys, dtype=pl.Binary).cast(pl.String)
+        except _UNFIT:  # not all are UTF-8 bytes
+            return self._series("_key", [None if each is None else _text(each) for each in keys])
+
+    def _beside(
+        self, messages: Sequence[Any], values: list[bytes | None], headers: list[Any]
+    ) -> dict[str, pl.Series]:
         """The columns that every topic has."""
-        keys = [each.key() for each in messages]
-        if self._text_keys:
-            keys = [None if key is None else _bytes(key).decode(errors="backslashreplace") for key in keys]
-        times = np.array([_time(each) for each in messages], dtype=np.int64)
-        known = times >= 0
-        days = np.where(known, times, 0).astype("datetime64[ms]").astype("datetime64[D]")
-        unique, index = np.unique(days, return_inverse=True)
-        dates = pa.array([str(day) for day in unique], pa.string()).take(pa.array(index))
+        times = pl.Series("_timestamp", [each.timestamp()[1] for each in messages], dtype=pl.Int64)
+        # A time that is none (-1), or beyond the calendar, is null, and came on the first day.
+        time = pl.when(pl.col("_timestamp").is_between(0, _LAST_DAY_MS)).then("_timestamp")
+        frame = times.to_frame().select(
+            time,
+            pl.from_epoch(time.fill_null(0), time_unit="ms").dt.strftime("%Y-%m-%d").alias(DATE),
+        )
+        sources = [dict(each).get("ce_source") if each else None for each in headers]
+        texts = {each: None if each is None else _text(each) for each in set(sources)}
         return {
-            "_partition": pa.array([each.partition() for each in messages], pa.int32()),
-            "_offset": pa.array([each.offset() for each in messages], pa.int64()),
-            "_timestamp": pa.array(times, pa.int64(), mask=~known),
-            "_key": pa.array(keys, self.schema.field("_key").type),
-            "_source": pa.array([_source(each.headers()) for each in messages], pa.string()),
-            "_crc": pa.array([None if value is None else crc32(value) for value in values], pa.int64()),
-            "_tombstone": pa.array([value is None for value in values], pa.bool_()),
-            DATE: dates,
+            "_partition": self._series("_partition", [each.partition() for each in messages]),
+            "_offset": self._series("_offset", [each.offset() for each in messages]),
+            "_timestamp": frame["_timestamp"],
+            "_key": self._keys([each.key() for each in messages]),
+            "_source": self._series("_source", [texts[each] for each in sources]),
+            "_crc": self._series("_crc", [None if each is None else crc32(each) for each in values]),
+            "_tombstone": self._series("_tombstone", [each is None for each in values]),
+            DATE: frame[DATE],
         }
 
 
-def _array(values: list[Any], kind: pa.DataType) -> Any:
+_UNFIT = (pl.exceptions.PolarsError, OverflowError, TypeError, ValueError)
+
+
+def _text(data: bytes | str) -> str:
+    return data if isinstance(data, str) else data.decode(errors="backslashreplace")
+
+
+def _structs(headers: Any) -> list[dict[str, Any]]:
+    return [{"key": name, "value": value} for name, value in headers or ()]
+
+
+def _polars(kind: pa.DataType) -> Any:
     if pa.types.is_map(kind):
-        return pa.array([None if each is None else list(each.items()) for each in values], kind)
-    return pa.array(values, kind)
+        return pl.List(pl.Struct({"key": _polars(kind.key_type), "value": _polars(kind.item_type)}))
+    if pa.types.is_list(kind):
+        return pl.List(_polars(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pl.Struct({each.name: _polars(each.type) for each in kind})
+    return _POLARS[str(kind)]
 
 
-def _fits(value: Any, kind: pa.DataType) -> bool:
-    try:
-        _array([value], kind)
-    except (pa.ArrowException, OverflowError, TypeError, ValueError):
-        return False
-    return True
+_POLARS: dict[str, Any] = {
+    "string": pl.String,
+    "int64": pl.Int64,
+    "int32": pl.Int32,
+    "double": pl.Float64,
+    "float": pl.Float32,
+    "bool": pl.Boolean,
+    "binary": pl.Binary,
+}
 
 
-_LAST_DAY_MS = 253_402_300_799_999  # the year 9999: a time beyond it is no time
-
-
-def _time(message: Any) -> int:
-    _, time_ms = message.timestamp()
-    return time_ms if 0 <= time_ms <= _LAST_DAY_MS else -1
-
-
-def _bytes(key: bytes | str) -> bytes:
-    return key.encode() if isinstance(key, str) else key
-
-
-def _source(headers: Iterable[tuple[str, bytes | None]] | None) -> str | None:
-    found = None
-    for name, value in headers or ():
-        if name == "ce_source":
-            found = value
-    return None if found is None else _bytes(found).decode(errors="backslashreplace")
+def _as(array: pa.Array, kind: pa.DataType) -> pa.Array:
+    """What Polars gives, as the type of the column."""
+    if pa.types.is_map(kind):
+        array = array.cast(pa.list_(pa.struct([("key", kind.key_type), ("value", kind.item_type)])))
+        entries = array.values
+        return pa.MapArray.from_arrays(
+            array.offsets,
+            entries.field(0),
+            entries.field(1),
+            mask=array.is_null() if array.null_count else None,
+        )
+    return array.cast(kind)

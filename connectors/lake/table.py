@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
+import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 from deltalake import (
     CommitProperties,
     DeltaTable,
-    PostCommitHookProperties,
     Transaction,
     WriterProperties,
     write_deltalake,
 )
 
-from connectors.lake.errors import LakeLayoutError, LakeTableMissingError, translated
+from connectors.lake.errors import (
+    LakeConflictError,
+    LakeLayoutError,
+    LakeReplacedError,
+    LakeTableMissingError,
+    translated,
+)
 from connectors.lake.layout import DATE, LAYOUT, LAYOUT_PROPERTY, app_id, arrow_schema, table_url
 from connectors.lake.location import Root, lake_of
 from schemas.catalogue import topic
@@ -30,6 +36,7 @@ _CONFIGURATION: dict[str, str | None] = {
     "delta.logRetentionDuration": "interval 7 days",
     "delta.deletedFileRetentionDuration": "interval 7 days",
 }
+_ATTEMPTS = 5
 _WRITER = WriterProperties(compression="ZSTD", compression_level=1)
 
 
@@ -37,7 +44,7 @@ class LakeTable:
     """A topic's table, open for writing; made on the first `append` if it is not there.
 
     Several writers of one table do no harm: a commit carries the position of each of its partitions as a Delta
-    application transaction, and one that was overtaken is refused as a whole (LakeConflictError).
+    application transaction, so one that was overtaken is refused as a whole, and only what is new goes again.
     """
 
     def __init__(self, root: Root, topic_name: str) -> None:
@@ -46,6 +53,8 @@ class LakeTable:
         self._lake = lake_of(root)
         self.url = table_url(self._lake.url, topic_name)
         self._table: DeltaTable | None = None
+        self._identity: str | None = None
+        self._anchor: tuple[int, ...] | None = None
         self._positions: dict[int, int] = {}
         self._opened = False
 
@@ -59,7 +68,7 @@ class LakeTable:
         return dict(self._positions)
 
     def reload(self) -> None:
-        """Forget what is known of the table and read it again."""
+        """Forget what is known of the table and read it again. Raises what `positions` raises."""
         try:
             table = open_delta(self._lake, self.topic)
         except LakeTableMissingError:
@@ -68,16 +77,27 @@ class LakeTable:
             self._check(table)
         with translated(self.url):
             self._positions = {} if table is None else read_positions(table, self.topic)
-        self._table, self._opened = table, True
+        self._hold(table)
+        self._opened = True
 
     def append(self, rows: pa.Table, positions: Mapping[int, int]) -> int:
         """Commit rows and the positions behind them at once; return how many rows were new.
 
         Rows below the table's own positions are there already and are left out, so appending the same rows
-        twice is appending them once. Raises LakeConflictError when another writer moved the positions since
-        they were read (`reload`, then append again), and what `positions` raises.
+        twice is appending them once, whoever appended them first. Raises LakeReplacedError, LakeConflictError
+        (other writers moved the positions again and again), and what `positions` raises.
         """
-        held = self.positions()
+        for _ in range(_ATTEMPTS):
+            self._follow()
+            try:
+                return self._commit(rows, positions)
+            except LakeConflictError as error:
+                conflict = error
+                self._anchor = None
+        raise conflict
+
+    def _commit(self, rows: pa.Table, positions: Mapping[int, int]) -> int:
+        held = self._positions
         moved = {number: offset for number, offset in positions.items() if offset > held.get(number, -1)}
         if not moved:
             return 0
@@ -85,22 +105,56 @@ class LakeTable:
         transactions = [Transaction(app_id(self.topic, n), offset) for n, offset in sorted(moved.items())]
         with translated(self.url):
             table = self._table if self._table is not None else self._create()
-            columns = table.schema().to_arrow()
-            names = set(columns.names)
+            names = set(pa.schema(table.schema().to_arrow()).names)
             # A new field of the schema becomes a column here; a column whose field went stays, and is null.
-            merge = any(name not in names for name in self.schema.names)
+            merge = names != set(self.schema.names)
             write_deltalake(
                 table,
                 fresh,
                 mode="append",
-                schema_mode="merge" if merge or len(names) > len(self.schema.names) else None,
+                schema_mode="merge" if merge else None,
                 writer_properties=_WRITER,
                 commit_properties=CommitProperties(app_transactions=transactions),
-                post_commithook_properties=PostCommitHookProperties(create_checkpoint=True),
             )
-        self._table = table
-        self._positions |= moved
+            self._hold(table)
+        self._positions = held | moved
         return int(fresh.num_rows)
+
+    def _follow(self) -> None:
+        """See what others did to the table since: a commit of theirs is read, a table that went is refused.
+
+        A commit onto a table that was removed would leave a log without a beginning, and one onto a table that
+        was filled anew might leave a gap.
+        """
+        if not self._opened:
+            self.reload()
+            return
+        if self._anchor is not None and self._anchor == self._state():
+            return
+        before, identity = self._positions, self._identity
+        self.reload()
+        behind = [number for number, offset in before.items() if self._positions.get(number, -1) < offset]
+        if behind or (identity is not None and identity != self._identity):
+            raise LakeReplacedError(f"{self.url} is not the table that was written to before")
+
+    def _hold(self, table: DeltaTable | None) -> None:
+        self._table = table
+        self._identity = None if table is None else str(table.metadata().id)
+        self._anchor = self._state()
+
+    def _state(self) -> tuple[int, ...] | None:
+        """What tells on a folder that nobody touched the table: its newest commit, and none behind it."""
+        if self._table is None or not self._lake.is_local:
+            return None  # ask the store itself, every time
+        number = int(self._table.version())
+        log = Path(self.url) / "_delta_log"
+        try:
+            found = (log / f"{number:020}.json").stat()
+        except OSError:
+            return None
+        if (log / f"{number + 1:020}.json").exists():
+            return None
+        return number, found.st_ino, found.st_mtime_ns
 
     def _create(self) -> DeltaTable:
         return DeltaTable.create(
@@ -153,11 +207,12 @@ def read_positions(table: DeltaTable, topic_name: str) -> dict[int, int]:
 
 def _above(rows: pa.Table, held: Mapping[int, int]) -> pa.Table:
     """The rows at or behind the held positions."""
+    places = cast(pl.DataFrame, pl.from_arrow(rows.select(["_partition", "_offset"])))
+    there = pl.lit(False)
     for number, offset in held.items():
-        there = pc.and_(pc.equal(rows["_partition"], number), pc.less(rows["_offset"], offset))
-        if pc.any(there).as_py():
-            rows = rows.filter(pc.invert(there))
-    return rows
+        there |= (pl.col("_partition") == number) & (pl.col("_offset") < offset)
+    keep = places.select((~there).alias("keep"))["keep"]
+    return rows if keep.all() else rows.filter(keep.to_arrow())
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -1,11 +1,15 @@
 """Lake tables on a local folder: rows equal records, positions are atomic, and what is broken says so."""
 
+import io
+import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from zlib import crc32
 
 import duckdb
+import fastavro
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
@@ -16,6 +20,7 @@ from connectors.lake import (
     LakeConflictError,
     LakeFileMissingError,
     LakeLayoutError,
+    LakeReplacedError,
     LakeTable,
     LakeTableMissingError,
     Rows,
@@ -31,7 +36,7 @@ from connectors.lake import (
     version,
 )
 from schemas.catalogue import CATALOGUE, topic
-from schemas.codec import Encoder
+from schemas.codec import Encoder, plain
 
 DAY = 86_400_000
 
@@ -97,12 +102,6 @@ def test_a_number_that_does_not_fit_its_column_makes_poison_of_its_record_alone(
     good, bad = messages("orders", [order(1), order(2)])
     wide = dict(topic("orders").schema or {})
     wide["fields"] = [f | {"type": "long"} if f["name"] == "line" else f for f in wide["fields"]]
-    import io
-
-    import fastavro
-
-    from schemas.codec import plain
-
     buffer = io.BytesIO()
     buffer.write(bad.data[:5])  # type: ignore[index]
     fastavro.schemaless_writer(buffer, fastavro.parse_schema(plain(wide)), order(2, line=2**40))
@@ -139,17 +138,45 @@ def test_appending_the_same_records_twice_is_appending_them_once(root: Path, sql
     assert positions(root, "orders") == {0: 15}
 
 
-def test_a_writer_that_was_overtaken_is_refused_and_goes_on_after_reading_again(root: Path, sql: Any) -> None:
+def test_writers_that_overtake_each_other_leave_neither_gap_nor_duplicate(root: Path, sql: Any) -> None:
     write_events(root, "orders", [order(0)])
-    one, other = LakeTable(root, "orders"), LakeTable(root, "orders")
-    rows = Rows("orders", schema_of("orders")).of(messages("orders", [order(k) for k in range(1, 4)], offset=1))
-    assert (one.positions(), other.positions()) == ({0: 1}, {0: 1})
-    assert one.append(rows.slice(0, 2), {0: 3}) == 2
-    with pytest.raises(LakeConflictError):
-        other.append(rows, {0: 4})
-    other.reload()
-    assert other.append(rows, {0: 4}) == 1
-    assert ids(sql, root) == [(0, k) for k in range(4)]
+    rows = Rows("orders", schema_of("orders")).of(messages("orders", [order(k) for k in range(40)]))
+    writers = [LakeTable(root, "orders") for _ in range(3)]
+    assert [each.positions() for each in writers] == [{0: 1}] * 3
+
+    def fill(writer: LakeTable, step: int) -> int:
+        return sum(writer.append(rows.slice(k, step), {0: k + step}) for k in range(0, 40, step))
+
+    with ThreadPoolExecutor() as pool:
+        new = list(pool.map(fill, writers, (1, 2, 4)))
+    assert sum(new) == 39
+    assert ids(sql, root) == [(0, k) for k in range(40)]
+
+
+def test_a_commit_that_was_overtaken_in_between_is_refused_as_a_whole(root: Path, sql: Any) -> None:
+    write_events(root, "orders", [order(0)])
+    late = LakeTable(root, "orders")
+    late.positions()
+    write_events(root, "orders", [order(1)])
+    rows = Rows("orders", schema_of("orders")).of(messages("orders", [order(1), order(2)], offset=1))
+    with pytest.raises(LakeConflictError, match="orders"):
+        late._commit(rows, {0: 3})
+    assert ids(sql, root) == [(0, 0), (0, 1)]
+
+
+@pytest.mark.parametrize("refilled", [False, True])
+def test_a_table_that_went_while_it_was_written_to_is_refused(root: Path, refilled: bool) -> None:
+    write_events(root, "orders", [order(0)])
+    table = LakeTable(root, "orders")
+    table.positions()
+    shutil.rmtree(root / "orders")
+    if refilled:
+        for k in range(3):
+            write_events(root, "orders", [order(k)])
+    rows = Rows("orders", schema_of("orders")).of(messages("orders", [order(1)], offset=1))
+    with pytest.raises(LakeReplacedError):
+        table.append(rows, {0: 2})
+    assert (root / "orders").exists() == refilled
 
 
 def test_two_writers_of_different_partitions_do_not_disturb_each_other(root: Path, sql: Any) -> None:
