@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from schemas.catalogue import Topic, topic
 from schemas.errors import DealerIQError, UnknownTopicError
 
-__all__ = ["AddressNotSetError", "KafkaSettings", "RedisSettings", "RegistrySettings"]
+__all__ = ["AddressNotSetError", "KafkaSettings", "LakeSettings", "RedisSettings", "RegistrySettings"]
 
 
 class AddressNotSetError(DealerIQError):
@@ -230,6 +230,47 @@ class RedisSettings(_Section):
             config["ssl_certfile"] = self.ssl_certificate_location
             config["ssl_keyfile"] = self.ssl_key_location
         return {name: value for name, value in config.items() if value is not None}
+
+
+class LakeSettings(_Section):
+    """The lake: every topic as a Delta table, in a folder or an S3 bucket."""
+
+    url: str | None = Field(
+        None, description="a folder, or s3://bucket/prefix; unset: the folder `lake` in the data folder"
+    )
+    topics: list[str] | None = Field(
+        None, description="topics to keep; unset: all of the catalogue but tiles and imports"
+    )
+    flush_s: float = Field(4.0, gt=0, le=60, description="longest wait before records are committed, s")
+    flush_records: int = Field(50_000, ge=1, le=1_000_000, description="most records read for one commit")
+    compact_every_s: float = Field(
+        300.0, gt=0, description="time between rounds that join small files and delete old ones, s"
+    )
+    current_every_s: float = Field(30.0, gt=0, description="time between refreshes of the current tables, s")
+    retention_h: int = Field(
+        72, ge=1, description="how long replaced files and versions stay readable, h; rows stay for ever"
+    )
+    s3_endpoint: str | None = Field(None, description="http(s)://host:port of an S3 server; unset: Amazon's")
+    s3_region: str = Field("us-east-1", description="region of the bucket")
+    s3_access_key: SecretStr | None = Field(None, description="access key; unset: as the environment gives it")
+    s3_secret_key: SecretStr | None = Field(None, description="secret key")
+
+    def options(self) -> dict[str, str]:
+        """Return deltalake's storage options; none for a folder."""
+        if self.url is None or not self.url.startswith("s3://"):
+            return {}
+        options: dict[str, str | None] = {
+            "AWS_REGION": self.s3_region,
+            "AWS_ENDPOINT_URL": self.s3_endpoint,
+            "AWS_ACCESS_KEY_ID": _open(self.s3_access_key),
+            "AWS_SECRET_ACCESS_KEY": _open(self.s3_secret_key),
+            "AWS_ALLOW_HTTP": "true" if (self.s3_endpoint or "").startswith("http://") else None,
+            # A commit is a file that must not be there yet: the store itself refuses the second writer.
+            "AWS_CONDITIONAL_PUT": "etag",
+            "CONNECT_TIMEOUT": "5s",
+            "TIMEOUT": "60s",
+        }
+        return {name: value for name, value in options.items() if value is not None}
 
 
 def _open(secret: SecretStr | None) -> str | None:

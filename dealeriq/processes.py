@@ -48,6 +48,43 @@ def feature_view(settings: Settings) -> None:
     runner.run()
 
 
+def lake_view(settings: Settings) -> None:
+    """Append every topic to the lake, and keep its tables in order."""
+    from connectors.lake import default_topics, lake_at
+    from connectors.registry import Registry
+    from schemas.catalogue import topic
+    from streams.views.lake_upkeep import LakeUpkeep
+    from streams.views.lake_view import LakeView
+    from streams.views.runner import ViewRunner
+
+    stop = _stop_on_signals()
+    _serve_metrics()
+    names = settings.lake.topics or default_topics()
+    for name in names:
+        topic(name)
+    root = lake_at(settings.lake, settings.data_dir)
+    view = LakeView(root, names, Registry(settings.registry).schema)
+    upkeep = LakeUpkeep(
+        root,
+        names,
+        current_every_s=settings.lake.current_every_s,
+        compact_every_s=settings.lake.compact_every_s,
+        retention_h=settings.lake.retention_h,
+    )
+    beside = threading.Thread(target=upkeep.run, args=(stop,), name="lake-upkeep", daemon=True)
+    beside.start()
+    # The consumer itself gathers a batch: it waits until there are enough records, or long enough.
+    runner = ViewRunner(
+        settings.kafka,
+        view,
+        stop=stop,
+        batch_records=settings.lake.flush_records,
+        poll_ms=int(settings.lake.flush_s * 1000),
+    )
+    runner.run()
+    beside.join(30)
+
+
 def flink_jobs(settings: Settings) -> None:
     """Have the Flink jobs run, and submit again what the cluster lost."""
     from dealeriq.flink import keep_submitted
@@ -102,6 +139,7 @@ def http(settings: Settings) -> None:
 
 PROCESSES: dict[str, Callable[[Settings], None]] = {
     "feature-view": feature_view,
+    "lake-view": lake_view,
     "flink-jobs": flink_jobs,
     "chat-agent": chat_agent,
     "feedback-agent": feedback_agent,

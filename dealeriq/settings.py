@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from connectors.settings import KafkaSettings, RedisSettings, RegistrySettings
+from connectors.settings import KafkaSettings, LakeSettings, RedisSettings, RegistrySettings
 from dealeriq.http.settings import HttpSettings
 from dealeriq.running import found as running_system
 from models.settings import TextSettings
@@ -116,6 +116,7 @@ class Settings(BaseSettings):
     features: FeatureSettings = Field(default_factory=lambda: FeatureSettings())
     agents: AgentSettings = Field(default_factory=lambda: AgentSettings())
     text: TextSettings = Field(default_factory=lambda: TextSettings())
+    lake: LakeSettings = Field(default_factory=lambda: LakeSettings())
     demo: DemoSettings = Field(default_factory=lambda: DemoSettings())
 
     @classmethod

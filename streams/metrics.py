@@ -182,6 +182,11 @@ class StageMeters:
         """Observe, for each record, the seconds from producing it to now, when its effect is readable."""
         FRESHNESS.observe(self.stage, seconds)
 
+    def ages(self, seconds: Iterable[tuple[float, int]]) -> None:
+        """Observe freshness that several records share: (seconds, records)."""
+        for value, times in seconds:
+            FRESHNESS.observe_repeated(self.stage, value, times)
+
     def event_time(self, milliseconds: int) -> None:
         """State the latest event time seen (ms since epoch)."""
         self._event_time.set(milliseconds / 1000.0)

@@ -1,5 +1,6 @@
 """The lake: every topic as a Delta table that knows its position. Layout, rows, writer and readers."""
 
+from connectors.lake.current import refresh
 from connectors.lake.errors import (
     LakeBrokenError,
     LakeConflictError,
@@ -13,7 +14,7 @@ from connectors.lake.errors import (
     translated,
 )
 from connectors.lake.layout import app_id, arrow_schema, default_topics, table_url
-from connectors.lake.location import Lake, Root, lake_of
+from connectors.lake.location import Lake, Root, lake_at, lake_of
 from connectors.lake.reading import (
     LakeFile,
     active_files,
@@ -26,8 +27,10 @@ from connectors.lake.reading import (
 )
 from connectors.lake.rows import Rows
 from connectors.lake.table import LakeTable, open_delta
+from connectors.lake.upkeep import Compacted, compact, vacuum
 
 __all__ = [
+    "Compacted",
     "Lake",
     "LakeBrokenError",
     "LakeConflictError",
@@ -46,14 +49,18 @@ __all__ = [
     "app_id",
     "arrow_schema",
     "columns",
+    "compact",
     "default_topics",
     "files",
+    "lake_at",
     "lake_of",
     "open_delta",
     "positions",
+    "refresh",
     "relation",
     "scan_sql",
     "table_url",
     "translated",
+    "vacuum",
     "version",
 ]

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["Lake", "Root", "lake_of"]
+from connectors.settings import LakeSettings
+
+__all__ = ["Lake", "Root", "lake_at", "lake_of"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,13 @@ def lake_of(root: Root) -> Lake:
     """Return the lake at a root; a folder's path is made absolute."""
     if isinstance(root, Lake):
         return root
-    text = str(root)
-    if text.startswith("file://"):
-        text = text.removeprefix("file://")
+    text = str(root).removeprefix("file://")
     return Lake(text if "://" in text else str(Path(text).absolute()))
+
+
+def lake_at(settings: LakeSettings, data_dir: Path) -> Lake:
+    """Return the lake that the settings name: their address, or a folder of the data folder."""
+    if settings.url is None:
+        return lake_of(data_dir / "lake")
+    options = settings.options()
+    return Lake(settings.url, options) if options else lake_of(settings.url)

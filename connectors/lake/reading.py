@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
+import polars as pl
 import pyarrow as pa
 from deltalake import DeltaTable
 
@@ -95,6 +96,7 @@ def scan_sql(
     else:
         with translated(table.table_uri):
             there = {each.name: each.type for each in pa.schema(table.schema().to_arrow())}
+            by_day = table.metadata().partition_columns
         paths = [each.uri for each in _files(table, root, topic_name, current)]
     kinds = wanted | there
     names = list(select) if select is not None else list(there)
@@ -105,10 +107,12 @@ def scan_sql(
         _name(name) if name in there else f"CAST(NULL AS {_duck(kinds[name])}) AS {_name(name)}"
         for name in names
     )
-    scan = (
-        f"read_parquet([{', '.join(map(_text, paths))}], hive_partitioning = true, "
-        f"hive_types = {{'{DATE}': VARCHAR}}, union_by_name = true)"
+    hive = (
+        f"hive_partitioning = true, hive_types = {{'{DATE}': VARCHAR}}"
+        if by_day
+        else "hive_partitioning = false"
     )
+    scan = f"read_parquet([{', '.join(map(_text, paths))}], {hive}, union_by_name = true)"
     return f"(SELECT {shown} FROM {scan}{_below(positions)})"
 
 
@@ -142,7 +146,7 @@ def relation(
 def _files(table: DeltaTable, root: Root, topic_name: str, current: bool) -> list[LakeFile]:
     base = table_url(lake_of(root).url, topic_name, current=current)
     with translated(base):
-        added = pa.table(table.get_add_actions(flatten=True)).to_pylist()
+        added = pl.DataFrame(table.get_add_actions(flatten=True)).to_dicts()
     found = [
         # The log's paths are relative and escaped as in an address.
         LakeFile(

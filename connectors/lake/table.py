@@ -27,9 +27,9 @@ from connectors.lake.layout import DATE, LAYOUT, LAYOUT_PROPERTY, app_id, arrow_
 from connectors.lake.location import Root, lake_of
 from schemas.catalogue import topic
 
-__all__ = ["LakeTable", "open_delta"]
+__all__ = ["CONFIGURATION", "LakeTable", "open_delta", "read_positions"]
 
-_CONFIGURATION: dict[str, str | None] = {
+CONFIGURATION: dict[str, str | None] = {
     LAYOUT_PROPERTY: LAYOUT,
     # A commit every few seconds: without a checkpoint each opening would read them all.
     "delta.checkpointInterval": "50",
@@ -164,7 +164,7 @@ class LakeTable:
             partition_by=[DATE],
             name=self.topic,
             description=topic(self.topic).description,
-            configuration=_CONFIGURATION,
+            configuration=CONFIGURATION,
             storage_options=dict(self._lake.options) or None,
             raise_if_key_not_exists=False,
         )
@@ -197,8 +197,12 @@ def open_delta(root: Root, topic_name: str, version: int | None = None, *, curre
 
 def read_positions(table: DeltaTable, topic_name: str) -> dict[int, int]:
     """Return the next offset of each partition, as the table's application transactions say."""
+    added = pl.DataFrame(table.get_add_actions(flatten=True))
+    highest = added["max._partition"].max() if "max._partition" in added.columns else None
+    # Transactions are asked for by name; a topic may have more partitions than the catalogue says.
+    partitions = max(topic(topic_name).partitions, 0 if highest is None else int(cast(int, highest)) + 1)
     found = {}
-    for number in range(topic(topic_name).partitions):
+    for number in range(partitions):
         offset = table.transaction_version(app_id(topic_name, number))
         if offset is not None:
             found[number] = offset

@@ -23,7 +23,7 @@ OURS = [name for name, service in SERVICES.items() if "DEALERIQ_DATA_DIR" in ser
 # What each image listens on inside the network.
 LISTENS = {
     "registry": {8080}, "redis": {6379}, "flink-jobmanager": {8081, 9249}, "flink-taskmanager": {9249},
-    "http": {8000}, "feature-view": {9400}, "chat-agent": {9400}, "feedback-agent": {9400},
+    "http": {8000}, "feature-view": {9400}, "lake-view": {9400}, "chat-agent": {9400}, "feedback-agent": {9400},
     "flink-submit": {9400},
     "postgres": {5432}, "mlflow": {5000}, "prometheus": {9090}, "grafana": {3000}, "qdrant": {6333},
     "neo4j": {7474, 7687},
@@ -40,7 +40,7 @@ def kafka_listeners() -> dict[str, int]:
 
 
 def test_our_processes_are_there() -> None:
-    assert {"http", "feature-view", "chat-agent", "feedback-agent", "flink-submit"} <= set(OURS)
+    assert {"http", "feature-view", "lake-view", "chat-agent", "feedback-agent", "flink-submit"} <= set(OURS)
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -65,6 +65,11 @@ def test_addresses_reach_services_where_they_listen(name: str) -> None:
         assert parts.hostname in SERVICES
         assert parts.port in LISTENS[parts.hostname]
     assert settings.http.port in LISTENS["http"]
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_every_process_sees_the_same_lake(name: str) -> None:
+    assert f"lake:{settings_of(name).lake.url}" in SERVICES[name]["volumes"]
 
 
 def test_the_broker_has_every_option_the_code_relies_on() -> None:
