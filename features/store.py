@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from connectors.lake import Lake
 from connectors.settings import RedisSettings
 from features.plan import PlanError
 
@@ -42,8 +43,11 @@ def connection_string(redis: RedisSettings) -> str:
     return ",".join([f"{parts.hostname}:{parts.port or 6379}", *pairs])
 
 
-def write_config(redis: RedisSettings, project: str, folder: Path) -> Path:
-    """Write feature_store.yaml, readable by its owner only because it may hold a password; return its path."""
+def write_config(redis: RedisSettings, project: str, folder: Path, lake: Lake | None = None) -> Path:
+    """Write feature_store.yaml, readable by its owner only because it may hold a password; return its path.
+
+    With `lake` historical features come from there; without it Feast needs nothing of ours to open the store.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "feature_store.yaml"
     config = {
@@ -54,6 +58,12 @@ def write_config(redis: RedisSettings, project: str, folder: Path) -> Path:
         "offline_store": {"type": "dask"},
         "entity_key_serialization_version": 3,
     }
+    if lake is not None:
+        config["offline_store"] = {
+            "type": "features.history.offline_store.LakeOfflineStore",
+            "lake": lake.url,
+            "storage_options": dict(lake.options),
+        }
     path.touch(mode=0o600)
     path.write_text(json.dumps(config, indent=1) + "\n", "utf-8")  # JSON is YAML
     return path

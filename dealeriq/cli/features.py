@@ -1,4 +1,4 @@
-"""`dealeriq features`: plan and apply the definitions, list and read features."""
+"""`dealeriq features`: plan and apply the definitions, list and read features, now and at past moments."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dealeriq.cli.history import command as history
 from schemas.errors import DealerIQError
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["FeatureRequestError", "app"]
 
 app = typer.Typer(help="Plan, apply, list and read features.", no_args_is_help=True)
+app.command("history")(history)
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
 
@@ -68,6 +70,7 @@ def apply_definitions(as_json: Json = False) -> None:
 
     Refuses, before anything is written, a tile schema that cannot read what was ever written.
     """
+    from connectors.lake import lake_of
     from dealeriq.settings import load as load_settings
     from features import store
     from features.changes import compare
@@ -88,7 +91,9 @@ def apply_definitions(as_json: Json = False) -> None:
     if settings.redis.url is None:
         print("dealeriq: redis.url is not set, so Feast's registry is left as it is.", file=sys.stderr)
     else:
-        config = store.write_config(settings.redis, settings.features.project, settings.data_dir / "feast")
+        lake = lake_of(settings.data_dir / "lake")
+        folder = settings.data_dir / "feast"
+        config = store.write_config(settings.redis, settings.features.project, folder, lake)
         applied = store.apply(config)
     if as_json:
         needed = {each.view: each.backfill for each in changes}

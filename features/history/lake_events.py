@@ -88,7 +88,8 @@ class LakeEvents:
     def latest(self, topic_name: str) -> int | None:
         """Return the latest event time of a topic's events, ms, or None where there are none."""
         self.load(topic_name)
-        (found,) = self._connection.execute(f"SELECT max(event_time) FROM {_table(topic_name)}").fetchone()
+        query = f"SELECT max(event_time) FROM {_table(topic_name)}"
+        ((found,),) = self._connection.execute(query).fetchall()
         return None if found is None else int(found)
 
     def load(self, topic_name: str) -> None:

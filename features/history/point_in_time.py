@@ -125,13 +125,13 @@ class History:
         found = [self._events.latest(name) for name in self._events.versions]
         return max((each for each in found if each is not None), default=None)
 
-    def of(self, frame: pa.Table, *, statuses: bool = False, first_row: int = 1) -> pa.Table:
+    def of(self, frame: pa.Table, *, statuses: bool = False) -> pa.Table:
         """Return the frame with a column for each feature, null where there is no value, its rows in order.
 
         `frame` has the entity keys and `event_timestamp` (`features.history.rows`). `statuses` adds a column
         `view__feature__status` that says why each value is what it is. Raises EntityRowsError, LakeError.
         """
-        rows = read_rows(frame, self.views, self.columns, first_row=first_row)
+        rows = read_rows(frame, self.views, self.columns)
         out = frame
         for view in self.views:
             self._progress(f"{view.name}: {len(rows):,} rows")

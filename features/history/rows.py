@@ -61,13 +61,12 @@ def read_rows(
     views: Iterable[ViewPlan],
     taken: Iterable[str] = (),
     *,
-    first_row: int = 1,
     clock: Callable[[], float] = time.time,
 ) -> Rows:
     """Check a frame and read its keys and times.
 
     Keys are text; whole numbers are read as their digits. `taken` are the columns that values will have.
-    `first_row` is the number of the first row in messages. Raises EntityRowsError.
+    Rows are counted from 1 in messages. Raises EntityRowsError.
     """
     views = list(views)
     wanted = list(dict.fromkeys(key for view in views for key in view.entity))
@@ -83,11 +82,11 @@ def read_rows(
     if twice or clash:
         problem = f"{_listed(twice)} comes twice" if twice else f"{_listed(clash)} would be overwritten"
         raise EntityRowsError(problem, remedy="Rename the column.")
-    keys = {name: _keys(name, frame[name].combine_chunks(), first_row) for name in wanted}
-    return Rows(frame, _times(frame[TIME_COLUMN].combine_chunks(), first_row, clock), keys)
+    keys = {name: _keys(name, frame[name].combine_chunks()) for name in wanted}
+    return Rows(frame, _times(frame[TIME_COLUMN].combine_chunks(), clock), keys)
 
 
-def _keys(name: str, column: pa.Array, first_row: int) -> pa.Array:
+def _keys(name: str, column: pa.Array) -> pa.Array:
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     if pa.types.is_integer(column.type) or pa.types.is_large_string(column.type):
@@ -98,13 +97,13 @@ def _keys(name: str, column: pa.Array, first_row: int) -> pa.Array:
         else:
             raise EntityRowsError(f"{name} is of type {column.type}, and must be text or whole numbers")
     if column.null_count:
-        raise EntityRowsError(f"row {first_row + _first(column.is_null()):,} has no {name}")
+        raise EntityRowsError(f"row {1 + _first(column.is_null()):,} has no {name}")
     return column
 
 
-def _times(column: pa.Array, first_row: int, clock: Callable[[], float]) -> NDArray[np.int64]:
+def _times(column: pa.Array, clock: Callable[[], float]) -> NDArray[np.int64]:
     if column.null_count:
-        raise EntityRowsError(f"row {first_row + _first(column.is_null()):,} has no {TIME_COLUMN}")
+        raise EntityRowsError(f"row {1 + _first(column.is_null()):,} has no {TIME_COLUMN}")
     kind = column.type
     if pa.types.is_timestamp(kind):
         if kind.tz is None:
@@ -114,7 +113,7 @@ def _times(column: pa.Array, first_row: int, clock: Callable[[], float]) -> NDAr
     elif pa.types.is_integer(kind):
         found = column.cast(pa.int64()).to_numpy()
     elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        found = np.array([_parse(text, first_row + i) for i, text in enumerate(column.to_pylist())], np.int64)
+        found = np.array([_parse(text, 1 + i) for i, text in enumerate(column.to_pylist())], np.int64)
     else:
         raise EntityRowsError(f"{TIME_COLUMN} is of type {kind}, and must be a time with its zone")
     now = int(clock() * 1000)
@@ -125,7 +124,7 @@ def _times(column: pa.Array, first_row: int, clock: Callable[[], float]) -> NDAr
         if count := int(wrong.sum()):
             at = int(np.argmax(wrong))
             raise EntityRowsError(
-                f"{count:,} row{' lies' if count == 1 else 's lie'} {problem}: row {first_row + at:,} has "
+                f"{count:,} row{' lies' if count == 1 else 's lie'} {problem}: row {1 + at:,} has "
                 f"{TIME_COLUMN} {_shown(int(found[at]))}",
                 remedy="Values at a moment are known when it has passed." if found[at] > now else _ABOUT,
             )

@@ -10,6 +10,7 @@ import pytest
 import redis
 import redis.asyncio
 
+from connectors.lake import lake_of
 from connectors.settings import RedisSettings
 from dealeriq.settings import Settings
 from features import compiler, store
@@ -86,7 +87,7 @@ def test_the_feast_sdk_reads_what_the_reader_reads(stack: Settings, tmp_path: Pa
     demand = PLAN.views["product_demand"]
     FeatureWriter(client, demand, PLAN.project).write({("feast-p",): tiles_of(demand, _events(chance, 90))}, {})
 
-    config = store.write_config(stack.redis, PLAN.project, tmp_path)
+    config = store.write_config(stack.redis, PLAN.project, tmp_path, lake_of(tmp_path / "lake"))
     assert config.stat().st_mode & 0o077 == 0
     applied = store.apply(config)
     assert {"dealer_orders", "dealer_orders_now", "dealer"} <= set(applied)
