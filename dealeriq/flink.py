@@ -59,6 +59,7 @@ def submit_jobs(settings: Settings) -> list[JobHandle]:
         parallelism=flink.parallelism,
         timing=Timing(
             flush_ms=flink.mini_batch_ms,
+            tiles_per_s=flink.tiles_per_s,
             checkpoint_ms=flink.checkpoint_interval_ms,
             dedupe_horizon_ms=int(flink.deduplicate_horizon_h * 3_600_000) if flink.deduplicate else 0,
         ),

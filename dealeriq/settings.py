@@ -70,6 +70,11 @@ class FlinkSettings(_Section):
     mini_batch_ms: int = Field(
         40, ge=1, le=60_000, description="longest wait of a mini-batch before tiles go out, ms"
     )
+    tiles_per_s: int = Field(
+        30_000,
+        ge=1,
+        description="most tiles a job sends a second on average; more changes share tiles and wait up to 10 s",
+    )
     deduplicate: bool = Field(True, description="count an event id once within the horizon")
     deduplicate_horizon_h: float = Field(
         168.0, gt=0, description="how long an event id is remembered, h of processing"

@@ -2,8 +2,8 @@
 
 A window [S, T) ends with the finest hop that holds `now`; S is T less the window, rounded down to the window's
 tail grain, so that the oldest tile counts whole. Inside, each moment is covered once, by the coarsest tile that
-lies in the window. `std` is of the population, from sums and sums of squares; a variance that rounding makes
-negative is 0.
+lies in the window and holds no fewer events than its parts: a tile may come later than they do, or be behind
+them. `std` is of the population, from sums and sums of squares; a variance that rounding makes negative is 0.
 
 All windows and all columns of a kind are merged by one numpy call: a merge is bound by the number of calls, not
 by the number of tiles. What depends on the plan alone is laid out once a view.
@@ -96,8 +96,8 @@ class _Layout:
     names: tuple[str, ...]
     widths: NDArray[np.int64]
     tails: NDArray[np.int64]
-    parents: tuple[tuple[int, int], ...]
-    """Grain (s) and the next coarser one (ms)."""
+    coarser: tuple[int, ...]
+    """Every grain but the finest, ms."""
     added: NDArray[np.intp]
     """Rows of a tile's doubles that are added up, the extremes, and of last values with their moments."""
     lowest: NDArray[np.intp]
@@ -153,9 +153,7 @@ def _lay_out(view: ViewPlan) -> _Layout:
         names=(*doubles, *sketches),
         widths=np.array(widths, np.int64),
         tails=np.array([view.tail_grain_ms(width) for width in widths], np.int64),
-        parents=tuple(
-            (fine // 1000, coarse) for fine, coarse in zip(view.grains_ms, view.grains_ms[1:], strict=False)
-        ),
+        coarser=view.grains_ms[1:],
         added=np.array([doubles.index(name) for name in added], np.intp),
         lowest=rows("min", "min"),
         highest=rows("max", "max"),
@@ -182,13 +180,29 @@ def _lay_out(view: ViewPlan) -> _Layout:
 
 def _used(layout: _Layout, tiles: Tiles, end: int) -> NDArray[np.bool_]:
     """Which tiles make up which window: those inside it that no coarser tile inside it covers."""
-    hop, grain = tiles.hop, tiles.grain
+    hop, n = tiles.hop, tiles.n
+    grain = tiles.grain.astype(np.int64) * 1000
     starts = ((end - layout.widths) // layout.tails * layout.tails)[:, None]
+    inside = np.where(hop + grain <= end, hop, _LONG_AGO)
     covering = np.full(len(hop), _LONG_AGO)  # start of the coarser tile, where that ends in time
-    for fine, coarse in layout.parents:
+    events, top = n, np.ones(len(hop), np.bool_)  # `top`: lies in no tile looked at so far
+    for coarse in layout.coarser:
+        wholes = np.flatnonzero(grain == coarse)
+        if not len(wholes):
+            continue
         above = hop - hop % coarse
-        np.copyto(covering, above, where=(grain == fine) & (above + coarse <= end))
-    inside = np.where(hop + grain.astype(np.int64) * 1000 <= end, hop, _LONG_AGO)
+        at = np.minimum(np.searchsorted(hop[wholes], above), len(wholes) - 1)
+        part = (grain < coarse) & (hop[wholes][at] == above)
+        roots = part & top
+        in_parts = np.bincount(at[roots], events[roots], len(wholes)).astype(np.int64)
+        top &= ~part
+        behind = n[wholes] < in_parts
+        if behind.any():
+            inside[wholes[behind]] = _LONG_AGO
+            part &= ~behind[at]
+            events = events.copy()
+            events[wholes] = np.maximum(n[wholes], in_parts)
+        np.maximum(covering, above, out=covering, where=part & (above + coarse <= end))
     used: NDArray[np.bool_] = (inside >= starts) & (covering < starts)
     return used
 

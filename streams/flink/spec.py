@@ -20,15 +20,17 @@ class Timing:
     """How long records are held.
 
     A mini-batch waits `flush_ms` twice (deduplicate, fold) while the job is live and `catch_up_ms` while it is
-    behind. An event id counts once within `dedupe_horizon_ms` of processing time (0: no deduplication).
-    `checkpoint_ms` is what is computed again after a crash.
+    behind. No more than `tiles_per_s` go out on average: whoever sent many waits, up to 10 s, and what changes
+    meanwhile is sent once. An event id counts once within `dedupe_horizon_ms` of processing time (0: no
+    deduplication). `checkpoint_ms` is what is computed again after a crash.
     """
 
     flush_ms: int = 40
-    catch_up_ms: int = 1_000
+    catch_up_ms: int = 250
     checkpoint_ms: int = 5_000
     dedupe_horizon_ms: int = DEDUPE_HORIZON_MS
     most_tiles: int = 50_000
+    tiles_per_s: int = 30_000
 
 
 def job_spec(
@@ -59,6 +61,7 @@ def job_spec(
         "flush_ms": timing.flush_ms,
         "catch_up_ms": timing.catch_up_ms,
         "most_tiles": timing.most_tiles,
+        "tiles_per_s": timing.tiles_per_s,
         "dedupe_horizon_ms": timing.dedupe_horizon_ms,
         "flink": {"execution.checkpointing.interval": f"{timing.checkpoint_ms} ms", **_FLINK, **flink},
         "topics": [
@@ -118,6 +121,7 @@ def _view(view: ViewPlan, schema_ids: Mapping[str, int], names: Mapping[str, str
         "entity": list(view.entity),
         "grains_ms": list(view.grains_ms),
         "retention_ms": [kept + view.lateness_ms for kept in view.retention_ms],
+        "lazy": _lazy(view),
         "columns": [{"column": each.column, "partials": list(each.partials)} for each in view.columns],
         "key_schema_id": schema_ids[f"{tiles.name}-key"],
         "value_schema_id": schema_ids[f"{tiles.name}-value"],
@@ -126,6 +130,15 @@ def _view(view: ViewPlan, schema_ids: Mapping[str, int], names: Mapping[str, str
             {"name": field["name"], "branch": _branch(field["type"])} for field in tiles.schema["fields"]
         ],
     }
+
+
+def _lazy(view: ViewPlan) -> list[bool]:
+    """Return for each grain whether its tile may wait while the newest event lies in it.
+
+    It may where every part of it is still kept then: readers take the parts for it.
+    """
+    kept = [keep + grain for keep, grain in zip(view.retention_ms, view.grains_ms, strict=True)]
+    return [False, *(whole <= parts for whole, parts in zip(view.grains_ms[1:], kept, strict=False))]
 
 
 def _branch(avro: Any) -> int:

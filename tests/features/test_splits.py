@@ -54,6 +54,24 @@ def test_windows_at_any_moment_equal_the_events(name: str, events: list[dict[str
     assert_answers(view, row.values, events, NOW + later)
 
 
+@pytest.mark.parametrize("name", PLAN.views)
+@settings(deadline=None, max_examples=60)
+@given(events=EVENTS.filter(bool), behind=st.integers(0, 40), later=st.integers(0, 40 * DAY))
+def test_a_coarse_tile_that_is_missing_or_behind_its_parts_changes_nothing(
+    name: str, events: list[dict[str, Any]], behind: int, later: int
+) -> None:
+    view = PLAN.views[name]
+    newest = max(event["event_time"] for event in events)
+    old = {(tile.grain_s, tile.hop_ms): tile for tile in tiles_of(view, events[:behind])}
+    tiles = []
+    for tile in tiles_of(view, events):
+        grain = tile.grain_s * 1000
+        if grain > view.grains_ms[0] and tile.hop_ms <= newest < tile.hop_ms + grain:
+            tile = old.get((tile.grain_s, tile.hop_ms))
+        tiles += [tile] if tile else []
+    assert_answers(view, merge(view, encode(tiles, view), newest + later).values, events, newest + later)
+
+
 @given(st.lists(st.lists(st.integers(0, 5000).map(str), max_size=50), max_size=8))
 @settings(deadline=None)
 def test_sketches_unite_over_any_split(groups: list[list[str]]) -> None:

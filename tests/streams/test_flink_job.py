@@ -166,7 +166,16 @@ def recompute(
             hop = event["event_time"] // grain * grain
             key = (*(event[column] for column in view.entity), grain // 1000, hop)
             folded.setdefault(key, []).append((event, partition, offset))
-    return {key: tile(view, members, plan.distinct_precision) for key, members in folded.items()}
+    newest: dict[tuple[Any, ...], int] = {}
+    for event, _, _ in events:
+        entity = tuple(event[column] for column in view.entity)
+        newest[entity] = max(newest.get(entity, 0), event["event_time"])
+    # While an entity's newest event lies in a coarse tile, only the tile's parts are sent.
+    return {
+        key: tile(view, members, plan.distinct_precision)
+        for key, members in folded.items()
+        if key[-2] * 1000 == view.grains_ms[0] or key[-1] + key[-2] * 1000 <= newest[key[:-2]]
+    }
 
 
 def tile(view: ViewPlan, members: list[tuple[dict[str, Any], int, int]], precision: int) -> dict[str, Any]:

@@ -63,8 +63,12 @@ abstract class Bundler<I, O> extends AbstractStreamOperator<O>
         if (!behind || now - flushed >= catchUpMs) {
             letGo();
         }
+        ticked(now);
         schedule();
     }
+
+    /** Called every `flushMs`, after a batch was let go if it was time. */
+    void ticked(long now) throws Exception {}
 
     private void letGo() throws Exception {
         if (held() > 0) {

@@ -20,6 +20,10 @@ final class Tile {
     long[] lasts;
     /** Sorted coupons (bucket << 6 | rank), the highest rank a bucket, one array a "distinct" slot. */
     int[][] coupons;
+    /** Whether something was folded since the tile was sent, and whether it ever was. */
+    boolean changed;
+
+    boolean sent;
 
     Tile() {}
 
@@ -41,6 +45,8 @@ final class Tile {
         t.values = values.clone();
         t.lasts = lasts.clone();
         t.coupons = coupons.clone(); // the arrays themselves are never changed in place
+        t.changed = changed;
+        t.sent = sent;
         return t;
     }
 

@@ -47,6 +47,7 @@ public final class TileJob {
         long flush = spec.get("flush_ms").asLong();
         long catchUp = spec.get("catch_up_ms").asLong();
         int most = spec.get("most_tiles").asInt();
+        int rate = spec.get("tiles_per_s").asInt();
         long horizon = spec.get("dedupe_horizon_ms").asLong();
         KafkaSink<Outgoing> sink = KafkaSink.<Outgoing>builder()
                 .setBootstrapServers(kafka.getProperty("bootstrap.servers"))
@@ -87,7 +88,7 @@ public final class TileJob {
             partials = partials == null ? folded : partials.union(folded);
         }
         partials.keyBy(p -> p.key, BasicTypeInfo.STRING_TYPE_INFO)
-                .transform("fold tiles", Types.OUTGOING, new Fold(views.toArray(new ViewSpec[0]), flush, catchUp, most))
+                .transform("fold tiles", Types.OUTGOING, new Fold(views.toArray(new ViewSpec[0]), flush, catchUp, most, rate))
                 .uid("fold")
                 .sinkTo(sink)
                 .name("tiles")

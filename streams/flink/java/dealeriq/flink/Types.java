@@ -177,6 +177,7 @@ final class Types {
                     out.writeInt(coupon);
                 }
             }
+            out.writeByte((t.changed ? 1 : 0) | (t.sent ? 2 : 0));
         }
 
         @Override
@@ -204,6 +205,9 @@ final class Types {
                     t.coupons[i][j] = in.readInt();
                 }
             }
+            int flags = in.readByte();
+            t.changed = (flags & 1) != 0;
+            t.sent = (flags & 2) != 0;
             return t;
         }
 

@@ -44,6 +44,8 @@ final class ViewSpec implements Serializable {
     final int[] entityTexts;
     final long[] grains;
     final long[] retentions;
+    /** Whether a tile of a grain may wait until the entity's newest event lies beyond it. */
+    final boolean[] lazy;
     final Slot[] slots;
     final int valueSlots;
     final int lastSlots;
@@ -63,6 +65,10 @@ final class ViewSpec implements Serializable {
         entityTexts = entity.stream().mapToInt(source::text).toArray();
         grains = longs(json.get("grains_ms"));
         retentions = longs(json.get("retention_ms"));
+        lazy = new boolean[grains.length];
+        for (int g = 0; g < lazy.length; g++) {
+            lazy[g] = json.get("lazy").get(g).asBoolean();
+        }
         List<Slot> all = new ArrayList<>();
         int values = 0;
         int lasts = 0;
