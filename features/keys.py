@@ -58,9 +58,9 @@ def version_field(view: str) -> bytes:
     return f"_version:{view}".encode()
 
 
-def value_proto(blob: bytes) -> bytes:
-    """Wrap bytes as Feast's ValueProto."""
-    return b"\x0a" + _varint(len(blob)) + blob
+def value_proto(*parts: bytes | bytearray) -> bytes:
+    """Wrap bytes, given in one piece or several, as Feast's ValueProto."""
+    return b"".join((b"\x0a", _varint(sum(map(len, parts))), *parts))
 
 
 def unwrap_bytes(value: bytes) -> bytes:

@@ -1,25 +1,24 @@
 """Tiles, and the blob in which an entity keeps all of its tiles of one view.
 
-Blob, version 2, little-endian, tiles ascending by (hop, grain):
+Blob, version 3, little-endian:
 
-    magic "DTL2" | crc32 of the rest u32 | tiles K u32 | doubles F u32 | sketches D u32 | partitions P u32
+    magic "DTL3" | crc32 of the rest u32 | tiles K u32 | doubles F u32 | sketches D u32 | partitions P u32
     length of names M u32 | names of the doubles, then of the sketches, separated by NUL, padded by NUL to M
-    hop i64[K] | n i64[K] | max_event_time i64[K] | positions i64[P][K] | doubles f64[F][K]
-    grain (s) u32[K] | for each sketch: ends u32[K], coupons u32[ends[-1]]
+    K rows (see `features.rows`), ascending by (hop, grain) | for each sketch: coupons u32, row after row
 
 The doubles are the view's partials in the order of the plan; `last` is followed by its time (ms, exact in a
 double). A partial that was never computed, because its aggregate is younger than the tile, is NaN, or the one
 coupon 0xFFFFFFFF: a window that needs it is unknown until a backfill. The names let a blob outlive a
-change of the plan.
+change of the plan. Blobs of version 2, which were columns, are still read.
 """
 
 from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import pairwise
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -27,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.plan import ViewPlan
+from features.rows import MAGIC, Layout, Packed, Rows, joined
 from schemas.errors import DealerIQError
 
 __all__ = [
@@ -39,12 +39,14 @@ __all__ = [
     "double_fields",
     "encode",
     "from_record",
+    "pack",
     "sketch_fields",
+    "stored",
     "tile_reader",
 ]
 
 _HEAD = struct.Struct("<4sIIIIII")
-_MAGIC = b"DTL2"
+_COLUMNS = b"DTL2"
 NEVER_COMPUTED = b"\xff\xff\xff\xff"
 """The sketch of a tile that is older than its aggregate."""
 
@@ -134,43 +136,82 @@ def tile_reader(view: ViewPlan) -> Callable[[Mapping[str, Any]], Tile]:
     return read
 
 
+def pack(layout: Layout, tiles: Sequence[Tile]) -> Packed:
+    """Return tiles as rows. Raises ValueError for a sketch that is not whole coupons."""
+    table = layout.empty(len(tiles))
+    if tiles:
+        grain, hop, n, doubles, sketches, latest, positions = zip(*tiles, strict=True)
+        table["grain"], table["hop"], table["n"], table["latest"] = grain, hop, n, latest
+        table["doubles"] = doubles
+        for row, some in zip(table["positions"], positions, strict=True):
+            row[: len(some)] = some
+        if any(len(each) % 4 for some in sketches for each in some):
+            raise ValueError("a sketch is not a number of whole coupons")
+        columns = tuple(list(column) for column in zip(*sketches, strict=True))
+    else:
+        columns = tuple([] for _ in range(layout.sketches))
+    return layout.packed(table, columns)
+
+
 def encode(tiles: Iterable[Tile], view: ViewPlan | None = None) -> bytes:
     """Encode tiles of one view and entity, in any order. Without `view` the blob cannot outlive its plan."""
-    rows = sorted(tiles, key=itemgetter(1, 0))  # hop, then grain
-    k = len(rows)
-    grain, hop, n, doubles, sketches, latest, positions = zip(*rows, strict=True) if rows else ((),) * 7
-    f, d = (len(doubles[0]), len(sketches[0])) if rows else (0, 0)
-    p = max(map(len, positions), default=0)
-    if any(len(each) != p for each in positions):
-        positions = tuple(each + (-1,) * (p - len(each)) for each in positions)
-    # Columns are built by C loops over transposed tuples: this runs for every entity of every batch.
-    parts = [
-        np.array([hop, n, latest], "<i8"),
-        np.fromiter(chain.from_iterable(positions), "<i8", k * p).reshape(k, p).T,
-        np.fromiter(chain.from_iterable(doubles), "<f8", k * f).reshape(k, f).T,
-        np.array(grain, "<u4"),
-    ]
-    for column in zip(*sketches, strict=True):
-        parts.append((np.cumsum(np.fromiter(map(len, column), "<u4", k)) // 4).astype("<u4"))
-        parts.append(np.frombuffer(b"".join(column), "<u4"))
-    names = b"\0".join(name.encode() for name in _names(view)) if view and rows else b""
-    names += b"\0" * (-(_HEAD.size + len(names)) % 8)
-    head = struct.pack("<IIIII", len(rows), f, d, p, len(names))
-    rest = head + names + b"".join(part.tobytes() for part in parts)
-    return _MAGIC + struct.pack("<I", zlib.crc32(rest)) + rest
+    ordered = sorted(tiles, key=itemgetter(1, 0))  # hop, then grain
+    f, d = (len(ordered[0].doubles), len(ordered[0].sketches)) if ordered else (0, 0)
+    layout = Layout.of(f, d, max((len(tile.positions) for tile in ordered), default=0))
+    packed = pack(layout, ordered)
+    names = joined(_names(view) if view and ordered else ())
+    return b"".join(Rows(layout, {}, packed.rows, packed.sketches).blob(names))
 
 
 def decode(blob: bytes) -> Tiles:
     """Read a blob without copying its columns. Raises CorruptBlobError."""
-    if len(blob) < _HEAD.size or blob[:4] != _MAGIC:
+    if len(blob) < _HEAD.size or blob[:4] not in (MAGIC, _COLUMNS):
         raise CorruptBlobError(
-            f"tiles start with {blob[:4]!r} and have {len(blob)} bytes; a blob starts with {_MAGIC!r}"
+            f"tiles start with {blob[:4]!r} and have {len(blob)} bytes; a blob starts with {MAGIC!r}"
         )
     _, crc, k, f, d, p, m = _HEAD.unpack_from(blob)
     if zlib.crc32(memoryview(blob)[8:]) != crc:
         raise CorruptBlobError(f"a blob of {len(blob)} bytes does not match its checksum")
     at = _HEAD.size + m
-    names = blob[_HEAD.size : at].rstrip(b"\0").decode()
+    named = blob[_HEAD.size : at].rstrip(b"\0").decode()
+    names = tuple(named.split("\0")) if named else ()
+    if blob[:4] == _COLUMNS:
+        return _decode_columns(blob, at, (k, f, d, p), names)
+    layout = Layout.of(f, d, p)
+    table = np.frombuffer(blob, layout.dtype, k, at)
+    at += k * layout.width
+    sketches = []
+    for each in range(d):
+        ends = np.cumsum(table["coupons"][:, each], dtype=np.uint32)
+        coupons = np.frombuffer(blob, "<u4", int(ends[-1]) if k else 0, at)
+        at += coupons.nbytes
+        sketches.append((ends, coupons))
+    return Tiles(
+        table["hop"], table["n"], table["latest"], table["positions"].T, table["doubles"].T, table["grain"],
+        tuple(sketches), names,
+    )  # fmt: skip
+
+
+def stored(view: ViewPlan, blob: bytes) -> Packed:
+    """Read a blob as rows, whatever plan and version it was written with. Raises CorruptBlobError."""
+    tiles = decode(blob)
+    doubles, partitions = len(double_fields(view)), len(tiles.positions)
+    layout = Layout.of(doubles, len(sketch_fields(view)), partitions)
+    if blob[:4] != MAGIC or tiles.names != _names(view):
+        return pack(layout, align(view, tiles).rows())
+    start = _HEAD.size + _HEAD.unpack_from(blob)[6]
+    rows = blob[start : start + len(tiles.hop) * layout.width]
+    columns = []
+    for ends, coupons in tiles.sketches:
+        whole, cuts = coupons.tobytes(), [0, *(ends * 4).tolist()]
+        columns.append([whole[a:b] for a, b in pairwise(cuts)])
+    return Packed(
+        layout, rows, tiles.hop.tolist(), tiles.grain.tolist(), tiles.max_event_time.tolist(), tuple(columns)
+    )
+
+
+def _decode_columns(blob: bytes, at: int, sizes: tuple[int, int, int, int], names: tuple[str, ...]) -> Tiles:
+    k, f, d, p = sizes
     longs = np.frombuffer(blob, "<i8", k * (3 + p), at)
     at += longs.nbytes
     doubles = np.frombuffer(blob, "<f8", k * f, at)
@@ -185,10 +226,7 @@ def decode(blob: bytes) -> Tiles:
         at += coupons.nbytes
         sketches.append((ends, coupons))
     table = longs.reshape(3 + p, k)
-    return Tiles(
-        table[0], table[1], table[2], table[3:], doubles.reshape(f, k), grain, tuple(sketches),
-        tuple(names.split("\0")) if names else (),
-    )  # fmt: skip
+    return Tiles(table[0], table[1], table[2], table[3:], doubles.reshape(f, k), grain, tuple(sketches), names)
 
 
 def align(view: ViewPlan, tiles: Tiles) -> Tiles:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -23,7 +23,8 @@ from features.keys import (
     version_field,
 )
 from features.plan import ViewPlan
-from features.tiles import Tile, align, decode, encode
+from features.rows import Layout, Packed, Rows, joined
+from features.tiles import Tile, double_fields, pack, sketch_fields, stored
 from schemas.errors import DealerIQError
 
 __all__ = ["FeatureWriter", "StoreReplacedError", "WriteConflictError"]
@@ -50,6 +51,16 @@ for i = 6 + (#KEYS - 2) * 3, #ARGV, 2 do
 end
 return stale
 """
+# Version and tiles of each key: one reply for any number of them.
+_LOAD = """
+local found = {}
+for i = 1, #KEYS do
+  local each = redis.call('HMGET', KEYS[i], ARGV[1], ARGV[2])
+  found[2 * i - 1] = each[1]
+  found[2 * i] = each[2]
+end
+return found
+"""
 _ATTEMPTS = 20
 
 Entity = tuple[str, ...]
@@ -71,12 +82,14 @@ class StoreReplacedError(DealerIQError):
     exit_code = 7
 
 
-@dataclass
+@dataclass(slots=True)
 class _Stored:
     """What an entity's hash held when this writer last saw it."""
 
+    key: bytes
     version: bytes
-    tiles: dict[tuple[int, int], Tile]
+    rows: Rows
+    size: int
 
 
 class FeatureWriter:
@@ -91,7 +104,7 @@ class FeatureWriter:
         view: what is written.
         project: Feast project, part of every key.
         batch: most entities of one atomic call.
-        keep: most entities remembered between calls.
+        keep_bytes: about how much memory is spent on what entities held when last seen.
         clock: the wall clock, s since the epoch. Tiles fall out of retention by event time, but an event dated
             in the future does not push the present out.
     """
@@ -103,12 +116,17 @@ class FeatureWriter:
         project: str,
         *,
         batch: int = 100,
-        keep: int = 20_000,
+        keep_bytes: int = 48 << 20,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._redis, self._view, self._project = redis, view, project
-        self._batch, self._keep, self._clock = batch, keep, clock
-        self._script = redis.register_script(_SCRIPT)
+        self._batch, self._keep_bytes, self._clock = batch, keep_bytes, clock
+        self._script, self._load = redis.register_script(_SCRIPT), redis.register_script(_LOAD)
+        self._names = joined((*double_fields(view), *sketch_fields(view)))
+        self._layout = self._layout_of(0)
+        self._limits = {
+            grain // 1000: keep + grain for grain, keep in zip(view.grains_ms, view.retention_ms, strict=True)
+        }
         self._field, self._stamp = field(view.name, "tiles"), f"_ts:{view.name}".encode()
         self._version = version_field(view.name)
         self._versions = (b"%s:%d" % (secrets.token_hex(8).encode(), i) for i in count())
@@ -116,6 +134,7 @@ class FeatureWriter:
         self._identity_key = identity_key(project, view.name)
         self._identity: bytes | None = None
         self._cache: OrderedDict[Entity, _Stored] = OrderedDict()
+        self._held = 0
 
     def positions(self) -> dict[tuple[str, int], int]:
         """Return the next offset of each (topic, partition) that the store holds, and mean this store."""
@@ -129,57 +148,84 @@ class FeatureWriter:
 
     def load(self, entities: Iterable[Entity]) -> None:
         """Fetch the stored tiles of entities that are not remembered, in one round trip."""
-        missing = [each for each in entities if each not in self._cache]
-        with self._redis.pipeline(transaction=False) as pipe:
-            for each in missing:
-                pipe.hmget(self._key(each), self._field, self._version)
-            for entity, (value, version) in zip(missing, pipe.execute(), strict=True):
-                rows = align(self._view, decode(unwrap_bytes(value))).rows() if value else []
-                self._cache[entity] = _Stored(version or b"", {(row.grain_s, row.hop_ms): row for row in rows})
+        wanted = list(entities)
+        missing = [each for each in wanted if each not in self._cache]
+        if not missing:
+            return
+        keys = [self._key(each) for each in missing]
+        found = self._load(keys=keys, args=[self._version, self._field])
+        for entity, key, version, value in zip(missing, keys, found[::2], found[1::2], strict=True):
+            packed = stored(self._view, unwrap_bytes(value)) if value else None
+            if packed is not None and packed.layout.partitions > self._layout.partitions:
+                self._widen(packed.layout.partitions)
+                self.load(wanted)
+                return
+            rows = Rows(self._layout, self._limits)
+            if packed is not None:
+                packed = self._layout.fitted(packed)
+                rows = Rows(self._layout, self._limits, packed.rows, packed.sketches)
+            self._cache[entity] = _Stored(key, version or b"", rows, 0)
+            self._weigh(self._cache[entity])
 
     def write(self, updates: Mapping[Entity, Iterable[Tile]], positions: Mapping[tuple[str, int], int]) -> None:
         """Fold tiles into their entities and store them, then the positions.
 
         Raises redis errors, CorruptBlobError, WriteConflictError, StoreReplacedError; it may be repeated.
         """
+        tiles: list[Tile] = []
+        places: dict[Entity, list[int]] = {}
+        for entity, some in updates.items():
+            start = len(tiles)
+            tiles += some
+            places[entity] = list(range(start, len(tiles)))
+        layout = self._layout_of(max((len(tile.positions) for tile in tiles), default=0))
+        self.write_packed(pack(layout, tiles), places, positions)
+
+    def write_packed(
+        self, packed: Packed, updates: Mapping[Entity, Sequence[int]], positions: Mapping[tuple[str, int], int]
+    ) -> None:
+        """Do what `write` does with tiles that are rows already: `updates` names each entity's."""
         if self._identity is None:
             self.positions()
-        updates = {entity: list(tiles) for entity, tiles in updates.items()}
-        self.load(updates)
+        self._widen(packed.layout.partitions)
         names = list(updates)
         groups = [names[i : i + self._batch] for i in range(0, len(names), self._batch)] or [[]]
         try:
             for group in groups:
-                self._write_group(group, updates, positions if group is groups[-1] else {})
+                self._write_group(group, packed, updates, positions if group is groups[-1] else {})
         except Exception:
             for entity in names:
-                self._cache.pop(entity, None)
+                if (known := self._cache.pop(entity, None)) is not None:
+                    self._held -= known.size
             raise
-        while len(self._cache) > self._keep:
-            self._cache.popitem(last=False)
+        while self._held > self._keep_bytes:
+            self._held -= self._cache.popitem(last=False)[1].size
 
     def _write_group(
         self,
         group: list[Entity],
-        updates: Mapping[Entity, Iterable[Tile]],
+        packed: Packed,
+        updates: Mapping[Entity, Sequence[int]],
         positions: Mapping[tuple[str, int], int],
     ) -> None:
         tail = [each for (topic, part), offset in positions.items() for each in (f"{topic}:{part}", offset)]
+        now_ms = int(self._clock() * 1000)
         for _ in range(_ATTEMPTS):
+            self.load(group)
+            packed = self._layout.fitted(packed)
             version = next(self._versions)
             args: list[Any] = [self._field, self._stamp, self._version, version, self._identity]
             for entity in group:
-                args += self._fold(entity, updates[entity])
-            stale = {group[i] for i in self._call([*map(self._key, group)], args + tail)}
+                args += self._fold(entity, packed, updates[entity], now_ms)
+            stale = {group[i] for i in self._call([self._cache[entity].key for entity in group], args + tail)}
             for entity in group:
                 if entity in stale:
-                    del self._cache[entity]
+                    self._held -= self._cache.pop(entity).size
                 else:
                     self._cache[entity].version = version
             if not stale:
                 return
             group = [entity for entity in group if entity in stale]
-            self.load(group)
         raise WriteConflictError(
             f"{self._view.name}: {len(group)} entities, such as {', '.join(group[0])}, changed under "
             f"{_ATTEMPTS} attempts to write them"
@@ -196,28 +242,32 @@ class FeatureWriter:
             ) from refused
         return found
 
-    def _fold(self, entity: Entity, tiles: Iterable[Tile]) -> tuple[bytes, bytes, bytes]:
-        stored = self._cache[entity]
-        kept = stored.tiles
+    def _fold(
+        self, entity: Entity, packed: Packed, places: Sequence[int], now_ms: int
+    ) -> tuple[bytes, bytes, bytes]:
+        known = self._cache[entity]
         self._cache.move_to_end(entity)
-        for tile in tiles:
-            key = (tile.grain_s, tile.hop_ms)
-            if key not in kept or _newer(tile, kept[key]):
-                kept[key] = tile
-        latest = max((tile.max_event_time for tile in kept.values()), default=0)
-        latest = min(latest, int(self._clock() * 1000))
-        oldest = {
-            grain // 1000: latest - keep - grain
-            for grain, keep in zip(self._view.grains_ms, self._view.retention_ms, strict=True)
-        }
-        for key in [key for key in kept if key[1] <= oldest.get(key[0], key[1])]:  # a grain of no plan goes too
-            del kept[key]
-        return stored.version, value_proto(encode(kept.values(), self._view)), timestamp_proto(latest)
+        rows = known.rows
+        for i in places:
+            rows.put(packed, i)
+        latest = min(rows.latest, now_ms)
+        rows.drop(latest)
+        self._weigh(known)
+        return known.version, value_proto(*rows.blob(self._names)), timestamp_proto(latest)
+
+    def _weigh(self, known: _Stored) -> None:
+        before, known.size = known.size, known.rows.size()
+        self._held += known.size - before
+
+    def _layout_of(self, partitions: int) -> Layout:
+        return Layout.of(len(double_fields(self._view)), len(sketch_fields(self._view)), partitions)
+
+    def _widen(self, partitions: int) -> None:
+        """Have room for so many source partitions; what is remembered in narrower rows is forgotten."""
+        if partitions > self._layout.partitions:
+            self._layout = self._layout_of(partitions)
+            self._cache.clear()
+            self._held = 0
 
     def _key(self, entity: Entity) -> bytes:
         return entity_key(self._view, dict(zip(self._view.entity, entity, strict=True)), self._project)
-
-
-def _newer(new: Tile, old: Tile) -> bool:
-    """A tile that folds more events, or reaches further in its source, is newer; equal ones change nothing."""
-    return (new.n, new.max_event_time, new.positions) >= (old.n, old.max_event_time, old.positions)

@@ -117,6 +117,11 @@ class Decoder:
             )
         return cls(fetch_schema, schema)
 
+    def is_current(self, data: bytes) -> bool:
+        """Whether `data` was written with exactly the reader's schema. Raises UndecodableError."""
+        schemas = self._schemas.get(data[:_HEADER_SIZE]) or self._schemas_of(data)
+        return schemas[1] is None
+
     def decode(self, data: bytes | None) -> Record:
         """Return the record. Raises UndecodableError, the reason in one sentence; a tombstone (None) is one
         too.

@@ -12,9 +12,8 @@ import redis.exceptions
 from connectors.registry import RegistryUnavailableError
 from features.keys import clock_key
 from features.plan import Plan
-from features.tiles import Tile, tile_reader
+from features.tile_records import TileRecords
 from features.writer import FeatureWriter
-from schemas.codec import Decoder, UndecodableError
 from streams.metrics import StageMeters
 from streams.views.view import Position, View
 
@@ -37,8 +36,7 @@ class FeatureView(View):
         self._store, self._clock_key = store, clock_key(plan.project)
         self._views = {view.topic: view for view in plan.views.values()}
         self._writers = {topic: FeatureWriter(store, view, plan.project) for topic, view in self._views.items()}
-        self._decoders = {topic: Decoder.of_topic(topic, fetch_schema) for topic in self._views}
-        self._readers = {topic: tile_reader(view) for topic, view in self._views.items()}
+        self._records = {topic: TileRecords(view, fetch_schema) for topic, view in self._views.items()}
         self.topics = tuple(self._views)
         self._meters = StageMeters(self.name)
         self._clock_ms = int(store_clock) if (store_clock := self._remembered()) else 0
@@ -52,34 +50,30 @@ class FeatureView(View):
 
     def apply(self, messages: Sequence[Any]) -> Sequence[tuple[Any, Exception]]:
         """Fold tiles; a tile that is older than the stored one changes nothing."""
-        updates: dict[str, dict[tuple[str, ...], list[Tile]]] = defaultdict(lambda: defaultdict(list))
+        by_topic: dict[str, list[Any]] = defaultdict(list)
         positions: dict[str, Position] = defaultdict(dict)
-        unreadable: list[tuple[Any, Exception]] = []
-        produced_ms: list[int] = []
-        clock_ms = self._clock_ms
         for message in messages:
             topic = message.topic()
             positions[topic][topic, message.partition()] = message.offset() + 1
-            value = message.value()
-            if value is None:  # a tombstone: tiles end by retention, in the store, too
-                continue
-            view = self._views[topic]
-            try:
-                record = self._decoders[topic].decode(value)
-                tile = self._readers[topic](record)
-                entity = tuple(str(record[key]) for key in view.entity)
-            except (UndecodableError, KeyError, TypeError, ValueError) as failure:
-                unreadable.append((message, failure))
-                continue
-            updates[topic][entity].append(tile)
-            clock_ms = max(clock_ms, tile.max_event_time)
-            if (ingested := record.get("max_ingest_time")) is not None:
-                produced_ms.append(ingested)
+            if message.value() is not None:  # a tombstone: tiles end by retention, in the store, too
+                by_topic[topic].append(message)
+        unreadable: list[tuple[Any, Exception]] = []
+        produced_ms: list[int] = []
+        clock_ms = self._clock_ms
         for topic, moved in positions.items():
-            self._writers[topic].write(updates[topic], moved)
+            some = by_topic[topic]
+            batch = self._records[topic].read([message.value() for message in some])
+            updates: dict[tuple[str, ...], list[int]] = defaultdict(list)
+            for i, entity in enumerate(batch.entities):
+                if entity is not None:
+                    updates[entity].append(i)
+            self._writers[topic].write_packed(batch.packed, updates, moved)
+            unreadable += [(some[i], failure) for i, failure in batch.unreadable]
+            produced_ms += batch.ingested_ms
+            clock_ms = max([clock_ms, *batch.packed.latest])
         self._move_clock(clock_ms)
-        now = time.time()
-        self._meters.freshness(max(now - each / 1000, 0.0) for each in produced_ms)
+        now_ms = time.time() * 1000
+        self._meters.freshness([max(now_ms - each, 0.0) / 1000 for each in produced_ms])
         return unreadable
 
     def _remembered(self) -> bytes | None:
