@@ -63,6 +63,8 @@ public final class TileJob {
             views.addAll(topic.views);
             KafkaSource<Event> source = KafkaSource.<Event>builder()
                     .setProperties(kafka)
+                    // Of a transaction that was aborted (an import that was broken off) nothing may count.
+                    .setProperty("isolation.level", "read_committed")
                     .setBootstrapServers(kafka.getProperty("bootstrap.servers"))
                     .setTopics(topic.name)
                     .setGroupId(spec.get("group").asText())
