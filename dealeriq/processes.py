@@ -130,6 +130,15 @@ def player(settings: Settings) -> None:
     Player(settings.kafka, settings.registry, options, on_stats, stop).play()
 
 
+def verifier(settings: Settings) -> None:
+    """Compare a sample of the stores with the log, on a schedule."""
+    from dealeriq.verifier import keep_verifying
+
+    stop = _stop_on_signals()
+    _serve_metrics()
+    keep_verifying(settings, stop)
+
+
 def http(settings: Settings) -> None:
     """Serve features over HTTP."""
     from dealeriq.cli.serve import run
@@ -144,6 +153,7 @@ PROCESSES: dict[str, Callable[[Settings], None]] = {
     "chat-agent": chat_agent,
     "feedback-agent": feedback_agent,
     "player": player,
+    "verifier": verifier,
     "http": http,
 }
 

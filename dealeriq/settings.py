@@ -34,6 +34,7 @@ __all__ = [
     "SettingsError",
     "TextSettings",
     "Value",
+    "VerifySettings",
     "load",
 ]
 
@@ -93,6 +94,14 @@ class FeatureSettings(_Section):
     poll_ms: int = Field(5, ge=1, description="longest wait to fill a batch, ms")
 
 
+class VerifySettings(_Section):
+    """The process that compares the stores with the log on a schedule."""
+
+    every_s: float = Field(300.0, ge=1, description="seconds from the end of one run to the next")
+    sample: int = Field(50, ge=1, description="dealers compared in a run, and as many products")
+    most_s: float = Field(600.0, ge=1, description="longest run before it is given up, s")
+
+
 class DemoSettings(_Section):
     """The demonstration on carried data."""
 
@@ -122,6 +131,7 @@ class Settings(BaseSettings):
     agents: AgentSettings = Field(default_factory=lambda: AgentSettings())
     text: TextSettings = Field(default_factory=lambda: TextSettings())
     lake: LakeSettings = Field(default_factory=lambda: LakeSettings())
+    verify: VerifySettings = Field(default_factory=lambda: VerifySettings())
     demo: DemoSettings = Field(default_factory=lambda: DemoSettings())
 
     @classmethod

@@ -16,7 +16,7 @@ from dealeriq.runtime.services.probe import answers
 __all__ = ["SERVICES", "System"]
 
 SERVICES = ("kafka", "registry", "redis", "flink")
-_PROCESSES = ("flink-jobs", "feature-view", "lake-view", "chat-agent", "feedback-agent", "http")
+_PROCESSES = ("flink-jobs", "feature-view", "lake-view", "chat-agent", "feedback-agent", "verifier", "http")
 
 
 @dataclass

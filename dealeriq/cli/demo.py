@@ -71,12 +71,9 @@ def command(
 
 
 def _to_the_end(system: Any, ready_s: float) -> dict[str, Any]:
-    from connectors.redis import connect
-    from connectors.registry import Registry
     from dealeriq.demo.progress import read, settle
     from dealeriq.demo.summary import summary
-    from features.plan import load as load_plan
-    from streams.verify import verify_features
+    from dealeriq.verifier import verifier
 
     began = time.monotonic()
     told = 0.0
@@ -89,11 +86,7 @@ def _to_the_end(system: Any, ready_s: float) -> dict[str, Any]:
     played_s = time.monotonic() - began
     reading = settle(system, _say)
     settled_s = time.monotonic() - began
-    settings = system.supervisor.settings
-    plan = load_plan(project=settings.features.project)
-    report = verify_features(
-        settings.kafka, Registry(settings.registry), connect(settings.redis), plan, progress=_say
-    )
+    report = verifier(system.supervisor.settings, progress=_say).run()
     return summary(system, reading, report, played_s, ready_s, settled_s)
 
 
@@ -102,13 +95,11 @@ def _tell(outcome: dict[str, Any]) -> None:
     typer.echo(f"produced   {sum(outcome['produced'].values()):,} events in {seconds['playing']} s")
     typer.echo(f"at rest    after {seconds['to_rest']} s")
     typer.echo(
-        f"verified   {verify['values']:,} values of {verify['entities']:,} entities, "
-        f"{verify['differences']} differ"
+        f"verified   {verify['values']:,} values and {verify['tiles']:,} tiles of {verify['entities']:,} rows "
+        f"in {verify['seconds']} s: {sum(verify['findings'].values())} differ"
     )
     for each in verify["shown"]:
-        typer.echo(
-            f"  {each['view']} {each['entity']} {each['feature']}: {each['online']} != {each['expected']}"
-        )
+        typer.echo(f"  {each}")
     for name, count in outcome["unaccounted"].items():
         typer.echo(f"  {name}: {count} events unaccounted for")
     typer.echo("ok" if outcome["ok"] else "NOT OK")

@@ -1,56 +1,82 @@
-"""`dealeriq verify`: compare the stores with the log."""
+"""`dealeriq verify`: compare the stores with the log, and repair what differs."""
 
 from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
-from typing import Annotated
+import time
+from typing import Annotated, Any
 
 import typer
 
 __all__ = ["command"]
 
+_SHOWN = 50
+_BREATH_S = 0.02
+
 
 def command(
     sample: Annotated[
-        int, typer.Option(min=0, help="Entities to compare in each view; 0 compares all of them.")
-    ] = 500,
+        int | None, typer.Option(min=1, help="About how many dealers (and products) to compare; default: all.")
+    ] = None,
     at_ms: Annotated[
-        int | None, typer.Option(help="Event time of the comparison, ms; default: the latest event.")
+        int | None, typer.Option(help="Event time at which features are read, ms; default: the event clock.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    gentle: Annotated[bool, typer.Option("--gentle", help="Stand back between batches, for others.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Show which rows would be written anew.")] = False,
+    execute: Annotated[bool, typer.Option("--execute", help="With --repair: write them.")] = False,
 ) -> None:
-    """Recompute the online features from the topics' events and name every value that differs (exit 1).
+    """Compare every store with the log, on the running system, and name what differs (exit 1).
 
-    It needs the addresses of a system at rest: what arrives while it compares shows as a difference.
+    Nothing has to be stopped: each stored tile is compared with the events up to its own positions, and
+    everything up to the Flink jobs' commits must be there. The local system that runs on the data folder is
+    found; any other is named by its addresses.
 
-    Example, all entities: dealeriq verify --sample 0 --json
+    Example: dealeriq verify --sample 200 --json
     """
-    from connectors.redis import connect
-    from connectors.registry import Registry
     from dealeriq.settings import load
-    from features.plan import load as load_plan
-    from streams.verify import verify_features
+    from dealeriq.verifier import verifier
 
-    settings = load()
-    report = verify_features(
-        settings.kafka,
-        Registry(settings.registry),
-        connect(settings.redis),
-        load_plan(project=settings.features.project),
-        at_ms=at_ms,
-        sample=sample or None,
+    if execute and not repair:
+        raise typer.BadParameter("--execute goes with --repair")
+    checker = verifier(
+        load(),
         progress=lambda line: print(f"dealeriq: {line}", file=sys.stderr, flush=True),
+        pause=(lambda: time.sleep(_BREATH_S)) if gentle else (lambda: None),
     )
+    report = checker.run(sample=sample, at_ms=at_ms)
+    repairs: list[Any] = []
+    if repair:
+        from streams.verify.repair import Repairer
+
+        repairer = Repairer(checker)
+        repairs = repairer.execute() if execute else repairer.plan()
     if as_json:
-        typer.echo(json.dumps(asdict(report)))
+        found = json.loads(report.to_json())
+        if repair:
+            found |= {"executed": execute, "repairs": [each.as_dict() for each in repairs]}
+        typer.echo(json.dumps(found))
     else:
-        for each in report.differences:
-            entity = ", ".join(map(str, each.entity))
-            typer.echo(f"{each.view} ({entity}) {each.feature}: online {each.online}, log {each.expected}")
-        typer.echo(
-            f"{report.values:,} values of {report.entities:,} entities; {len(report.differences)} differ"
-        )
-    if not report.clean:
+        _tell(report)
+        for each in repairs:
+            typer.echo(each.line())
+        if repair and repairs and not execute:
+            typer.echo("nothing was written; --repair --execute writes")
+    left = any(not each.done for each in repairs) or not repair
+    if not report.clean and (not execute or left or not repairs):
         raise typer.Exit(1)
+
+
+def _tell(report: Any) -> None:
+    for finding in report.findings[:_SHOWN]:
+        typer.echo(finding.line())
+    if (more := sum(report.counts.values()) - _SHOWN) > 0:
+        typer.echo(f"and {more:,} more")
+    for topic, account in report.topics.items():
+        typer.echo(f"{topic:<14} " + ", ".join(f"{count:,} {name}" for name, count in account.items() if count))
+    for note in report.notes:
+        typer.echo(f"note: {note}")
+    found = ", ".join(f"{count:,} {kind}" for kind, count in report.counts.items()) or "nothing differs"
+    size = f"{report.values:,} values and {report.tiles:,} tiles of {report.entities:,} rows"
+    typer.echo(f"{size} in {report.seconds:.1f} s: {found}")

@@ -12,7 +12,7 @@ from dealeriq.flink import job_counters
 from dealeriq.processes import PLAYED
 from dealeriq.system import System
 from schemas.errors import DealerIQError
-from streams.verify.log import end_offsets
+from streams.verify.broker import Broker
 
 __all__ = ["Reading", "SettleTimeoutError", "read", "settle"]
 
@@ -88,9 +88,10 @@ def settle(system: System, progress: Callable[[str], None], wait_s: float = 900.
     deadline = time.monotonic() + wait_s
     quiet_since, told = time.monotonic(), 0.0
     before: object = None
+    broker = Broker(system.supervisor.settings.kafka)
     while (moment := time.monotonic()) < deadline:
         reading = read(system)
-        ends = {topic: _count(system, topic) for topic in _DERIVED}
+        ends = {topic: sum(broker.ends(topic).values()) for topic in _DERIVED}
         chats = reading.produced.get("chats", 0)
         done = ends["chats.enriched"] + ends["chats.dlq"]
         moved = {stage: counts for stage, counts in reading.stages.items() if stage != "http"}
@@ -105,10 +106,6 @@ def settle(system: System, progress: Callable[[str], None], wait_s: float = 900.
             told = moment
         time.sleep(0.3)
     raise SettleTimeoutError(f"events were still moving after {wait_s:.0f} s")
-
-
-def _count(system: System, topic: str) -> int:
-    return sum(end_offsets(system.supervisor.settings.kafka, topic).values())
 
 
 def _quantile(buckets: dict[float, float], q: float) -> float | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from dealeriq.demo.progress import Reading
 from dealeriq.system import System
-from streams.verify import FeatureReport
+from streams.verify import Report
 
 __all__ = ["summary"]
 
@@ -14,7 +14,7 @@ _SHOWN = 20
 
 
 def summary(
-    system: System, reading: Reading, report: FeatureReport, played_s: float, ready_s: float, settled_s: float
+    system: System, reading: Reading, report: Report, played_s: float, ready_s: float, settled_s: float
 ) -> dict[str, Any]:
     """Return counts per stage, rates, freshness, memory, start-up seconds and what verify found.
 
@@ -24,13 +24,10 @@ def summary(
     status = system.supervisor.status()
     restarts = {each.name: each.restarts for each in status if each.restarts}
     unaccounted = {
-        topic: count - report.topics[topic]["records"]
+        topic: missing
         for topic, count in reading.produced.items()
-        if topic in report.topics and report.topics[topic]["records"] < count
+        if topic in report.topics and (missing := count - _ended(report.topics[topic])) > 0
     }
-    chats, enriched = reading.produced.get("chats", 0), report.topics.get("chats.enriched", {})
-    if enriched.get("events", 0) + enriched.get("rejected", 0) < chats:
-        unaccounted["chats.enriched"] = chats - enriched.get("events", 0)
     events = sum(reading.produced.values())
     return {
         "ok": report.clean and not restarts and not unaccounted,
@@ -54,9 +51,16 @@ def summary(
         "restarts": restarts,
         "verify": {
             "at_ms": report.at_ms,
+            "seconds": report.seconds,
             "entities": report.entities,
+            "tiles": report.tiles,
             "values": report.values,
-            "differences": len(report.differences),
-            "shown": [each.__dict__ for each in report.differences[:_SHOWN]],
+            "findings": report.counts,
+            "shown": [each.line() for each in report.findings[:_SHOWN]],
         },
     }  # fmt: skip
+
+
+def _ended(account: dict[str, int]) -> int:
+    """How many records of a topic ended in an outcome that is final."""
+    return account["records"] - account.get("in_flight", 0) - account.get("lost", 0)

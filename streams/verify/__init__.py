@@ -1,5 +1,5 @@
-"""Compare stores with the log: what is online against what the events say, recomputed without tiles."""
+"""Compare every store with the log (tiles, features, dead letters, positions), name what differs, repair it."""
 
-from streams.verify.features import Difference, FeatureReport, verify_features
+from streams.verify.findings import KINDS, Finding, Report
 
-__all__ = ["Difference", "FeatureReport", "verify_features"]
+__all__ = ["KINDS", "Finding", "Report"]

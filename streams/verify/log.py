@@ -1,85 +1,296 @@
-"""A topic's events as one frame: committed, readable, allowed, and each id once."""
+"""A topic as the truth: every committed record read in bulk, judged, and kept as columns.
+
+A record is an event, or rejected (it cannot be read, or breaks a bound of its schema). The reader can be asked
+again: it goes on from where it stopped, so that what came meanwhile costs only itself.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from zlib import crc32
 
+import numpy as np
 import polars as pl
-from confluent_kafka import TopicPartition
+import pyarrow as pa
+import pyarrow.compute as pc
+from confluent_kafka import Consumer, TopicPartition
+from numpy.typing import NDArray
 
-from connectors.kafka import consumer, partition_counts
+from connectors.column_decoder import ColumnDecoder
+from connectors.kafka import KafkaUnavailableError, consumer
 from connectors.registry import Registry
-from connectors.settings import KafkaSettings
-from schemas.codec import Decoder, UndecodableError
+from schemas.bounds import Bound, bounds
+from schemas.catalogue import topic as declared
+from schemas.codec import Decoder, UndecodableError, plain
 from schemas.validate import problems
+from streams.verify.broker import Broker, Ends
 
-__all__ = ["TopicEvents", "end_offsets", "read_events"]
+__all__ = ["Index", "TopicReader"]
+
+_BATCH = 20_000
+_EXAMPLES = 20  # values kept of each batch, for a closer look
+_SILENCE_S = 60.0
+_FAR_MS = 4_102_444_800_000  # the year 2100: later than any event time that is allowed
+_GROUP = "dealeriq-verify"
 
 
 @dataclass(frozen=True)
-class TopicEvents:
-    """What a topic holds up to `ends` (next offset by partition), and what became of each record."""
+class Index:
+    """Every record of a topic by position: when it came (ms) and its value's CRC-32, -1 for a tombstone."""
 
-    frame: pl.DataFrame
-    records: int
-    duplicates: int
-    rejected: int
-    ends: dict[int, int]
-
-
-def end_offsets(kafka: KafkaSettings, topic: str) -> dict[int, int]:
-    """Return the next offset of each partition. Raises KafkaUnavailableError."""
-    source = consumer(kafka, "dealeriq-verify")
-    try:
-        count = partition_counts(kafka)[topic]
-        return {p: source.get_watermark_offsets(TopicPartition(topic, p), timeout=10)[1] for p in range(count)}
-    finally:
-        source.close()
+    partition: NDArray[np.int32]
+    offset: NDArray[np.int64]
+    timestamp: NDArray[np.int64]
+    crc: NDArray[np.int64]
 
 
-def read_events(
-    kafka: KafkaSettings, registry: Registry, topic: str, columns: Sequence[str], key: str
-) -> TopicEvents:
-    """Read a topic from its beginning to where it ends now; an id that comes again under its key is left out.
+@dataclass
+class _Read:
+    events: list[pa.Table] = field(default_factory=list)
+    rejected: list[tuple[int, int, int, int]] = field(default_factory=list)
+    index: list[Index] = field(default_factory=list)
 
-    `columns` are kept, with `event_id`, `event_time` (ms) and `_order`, the place in the partition.
+
+class TopicReader:
+    """Reads one topic of Avro records.
+
+    Args:
+        broker: where.
+        registry: whose schemas.
+        name: which topic.
+        columns: the fields to keep; `event_id`, `event_time` and the key are kept always.
+        keep: says which rows of a batch to keep, where a sample is enough.
+        pause: called after every batch, so that a reader in the background can stand back.
     """
-    ends = end_offsets(kafka, topic)
-    decoder = Decoder.of_topic(topic, registry.schema)
-    wanted = list(dict.fromkeys([*columns, "event_id", "event_time", key]))
-    kept: dict[str, list[object]] = {name: [] for name in [*wanted, "_order"]}
-    appends = [(name, kept[name].append) for name in wanted]
-    records = rejected = 0
-    source = consumer(kafka, "dealeriq-verify")
-    left = {partition for partition, end in ends.items() if end > 0}
-    source.assign([TopicPartition(topic, partition, 0) for partition in left])
-    try:
+
+    def __init__(
+        self,
+        broker: Broker,
+        registry: Registry,
+        name: str,
+        columns: Sequence[str],
+        pause: Callable[[], None] = lambda: None,
+        keep: Callable[[pa.Table], NDArray[np.bool_]] | None = None,
+    ) -> None:
+        about = declared(name)
+        assert about.schema is not None, name
+        self.name, self.key = name, about.key[0]
+        self._broker, self._pause, self._schema = broker, pause, about.schema
+        self._wanted = keep
+        always = [each for each in ("event_id", "event_time") if each in _names(about.schema)]
+        self.columns = list(dict.fromkeys([*columns, self.key, *always]))
+        self._registry = registry
+        self._slow = Decoder.of_topic(name, registry.schema)
+        self._fast: ColumnDecoder | None = None
+        self._columnar = ColumnDecoder.supports(about.schema)
+        self._read = _Read()
+        self._events = 0
+        self._last: Ends = {}
+        self._firsts: Ends = {}
+        self._oldest: dict[int, int] = {}
+        self._frame: tuple[int, pl.DataFrame] | None = None
+        self.ends: Ends = {}
+        self.examples: dict[tuple[int, int], bytes | None] = {}
+        self.records = 0
+
+    def read(self, ends: Mapping[int, int]) -> int:
+        """Read on up to these next offsets; return how many records were new. Raises KafkaUnavailableError."""
+        before = self.records
+        firsts = self._broker.firsts(self.name)
+        self._held_from(firsts)
+        begin = {p: max(self.ends.get(p, 0), firsts.get(p, 0)) for p in ends}
+        left = {p for p, end in ends.items() if end > begin[p]}
+        if left:
+            source = consumer(self._broker.kafka, _GROUP)
+            try:
+                source.assign([TopicPartition(self.name, p, begin[p]) for p in left])
+                self._drain(source, left, ends)
+            finally:
+                source.close()
+        self.ends |= {p: max(end, self.ends.get(p, 0)) for p, end in ends.items()}
+        return self.records - before
+
+    def _held_from(self, firsts: Mapping[int, int]) -> None:
+        """Note up to which offset the topic had let records go before the first read."""
+        if not self.ends:
+            self._firsts = {p: offset for p, offset in firsts.items() if offset > 0}
+
+    @property
+    def since_ms(self) -> int:
+        """The event time from which on every event is still in the topic; 0 while it holds its first record."""
+        return min((self._oldest.get(p, _FAR_MS) for p in self._firsts), default=0)
+
+    def _drain(self, source: Consumer, left: set[int], ends: Mapping[int, int]) -> None:
+        heard = time.monotonic()
         while left:
-            for message in source.consume(10_000, 0.2):
-                if message.error() is not None:
-                    continue
-                partition, offset = message.partition(), message.offset()
-                if offset >= ends[partition]:
-                    continue
-                records += 1
-                try:
-                    record = decoder.decode(message.value())
-                except UndecodableError:
-                    rejected += 1
-                    continue
-                if problems(topic, record):
-                    rejected += 1
-                    continue
-                for name, append in appends:
-                    append(record[name])
-                kept["_order"].append(offset)
+            messages = [
+                message
+                for message in source.consume(_BATCH, 0.1)
+                if message.error() is None and message.offset() < ends[message.partition()]
+            ]
+            if messages:
+                heard = time.monotonic()
+                self._take(messages)
+                self._pause()
+            elif time.monotonic() - heard > _SILENCE_S:
+                raise KafkaUnavailableError(
+                    f"{self.name} gives no record for {_SILENCE_S:.0f} s before its end"
+                )
             # Transaction markers take offsets that no message has: the consumer's own position tells the end.
-            for where in source.position([TopicPartition(topic, partition) for partition in left]):
+            for where in source.position([TopicPartition(self.name, partition) for partition in left]):
                 if where.offset >= ends[where.partition]:
                     left.discard(where.partition)
-    finally:
-        source.close()
-    frame = pl.DataFrame(kept, strict=False)
-    unique = frame.unique(subset=["event_id", key], keep="first", maintain_order=True) if len(frame) else frame
-    return TopicEvents(unique, records, len(frame) - len(unique), rejected, ends)
+
+    def _take(self, messages: Sequence[Any]) -> None:
+        values = [message.value() for message in messages]
+        count = len(values)
+        index = Index(
+            np.fromiter((message.partition() for message in messages), np.int32, count),
+            np.fromiter((message.offset() for message in messages), np.int64, count),
+            np.fromiter((message.timestamp()[1] for message in messages), np.int64, count),
+            np.fromiter((-1 if value is None else crc32(value) for value in values), np.int64, count),
+        )
+        if self._wanted is None:
+            self._read.index.append(index)
+            for row in random.sample(range(count), min(count, _EXAMPLES)):
+                self.examples[int(index.partition[row]), int(index.offset[row])] = values[row]
+        for partition in np.unique(index.partition).tolist():
+            here = index.partition == partition
+            last = int(index.offset[here].max()) + 1
+            first = int(index.timestamp[here].min())
+            self._oldest[partition] = min(first, self._oldest.get(partition, _FAR_MS))
+            self._last[partition] = max(last, self._last.get(partition, 0))
+        self.records += count
+        good = np.zeros(count, bool)
+        if (fast := self._columnwise(values)) is not None:
+            table, good = fast.decode([value or b"" for value in values])
+            good &= _allowed(self.name, table)
+            kept = table.select(self.columns)
+            if not good.all():
+                kept = kept.filter(pa.array(good))
+            self._keep(kept, index, np.flatnonzero(good))
+        self._one_by_one(values, index, np.flatnonzero(~good))
+
+    def _columnwise(self, values: Sequence[bytes | None]) -> ColumnDecoder | None:
+        """Return the decoder of the schema that is in use now: the first record's, if it is the topic's own."""
+        if self._fast is None and self._columnar:
+            framed = next((each for each in values if each and len(each) >= 5 and each[0] == 0), None)
+            if framed is not None:
+                schema_id = int.from_bytes(framed[1:5], "big")
+                try:
+                    same = plain(self._registry.schema(schema_id)) == plain(self._schema)
+                except UndecodableError:
+                    same = False
+                if same:
+                    self._fast = ColumnDecoder(self._schema, schema_id)
+        return self._fast
+
+    def _one_by_one(self, values: Sequence[bytes | None], index: Index, rows: NDArray[np.int64]) -> None:
+        records, places = [], []
+        for row in rows.tolist():
+            try:
+                record = self._slow.decode(values[row])
+                wrong = bool(problems(self.name, record))
+            except UndecodableError:
+                wrong = True
+            if wrong:
+                at = int(index.partition[row]), int(index.offset[row])
+                self._read.rejected.append((*at, int(index.timestamp[row]), int(index.crc[row])))
+            else:
+                records.append({name: record[name] for name in self.columns})
+                places.append(row)
+        if records:
+            known = self._read.events[0].schema if self._read.events else None
+            fields = None if known is None else pa.schema([known.field(name) for name in self.columns])
+            self._keep(pa.Table.from_pylist(records, schema=fields), index, np.array(places))
+
+    def _keep(self, table: pa.Table, index: Index, rows: NDArray[np.int64]) -> None:
+        if self._wanted is not None:
+            wanted = self._wanted(table)
+            table, rows = table.filter(pa.array(wanted)), rows[wanted]
+        numbers = np.arange(self._events, self._events + len(rows))
+        self._events += len(rows)
+        table = table.append_column("_event", pa.array(numbers))
+        for name, values in (
+            ("_partition", index.partition), ("_offset", index.offset), ("_timestamp", index.timestamp),
+        ):  # fmt: skip
+            table = table.append_column(name, pa.array(values[rows]))
+        self._read.events.append(table)
+
+    def last(self) -> Ends:
+        """Return the offset behind the last record of each partition that has any; markers at the end do not
+        count.
+        """
+        return dict(self._last)
+
+    def events(self) -> pl.DataFrame:
+        """Return every event in the order of (partition, offset), each with its number (`_event`).
+
+        `_first` tells an event from its repeats.
+        """
+        if self._frame is None or self._frame[0] != self.records:
+            self._frame = self.records, self._whole()
+        return self._frame[1]
+
+    def _whole(self) -> pl.DataFrame:
+        if not self._read.events:
+            return pl.DataFrame()
+        table = pa.concat_tables(self._read.events, promote_options="permissive")
+        frame = pl.from_arrow(table)
+        assert isinstance(frame, pl.DataFrame)
+        frame = frame.sort("_partition", "_offset")
+        if "event_id" not in frame.columns:
+            return frame
+        return frame.with_columns(_first=pl.struct("event_id", self.key).is_first_distinct())
+
+    def rejected(self) -> pl.DataFrame:
+        """Return the position, time and CRC of every record that is no event."""
+        names = ["_partition", "_offset", "_timestamp", "_crc"]
+        return pl.DataFrame(self._read.rejected, schema=dict.fromkeys(names, pl.Int64), orient="row")
+
+    def index(self) -> Index:
+        """Return every record's position, time and CRC, in the order of (partition, offset)."""
+        parts = self._read.index
+        if not parts:
+            none = np.zeros(0, np.int64)
+            return Index(none.astype(np.int32), none, none, none)
+        partition = np.concatenate([part.partition for part in parts])
+        offset = np.concatenate([part.offset for part in parts])
+        order = np.lexsort((offset, partition))
+        timestamp = np.concatenate([part.timestamp for part in parts])
+        crc = np.concatenate([part.crc for part in parts])
+        return Index(partition[order], offset[order], timestamp[order], crc[order])
+
+
+def _names(schema: Mapping[str, Any]) -> set[str]:
+    return {each["name"] for each in schema["fields"]}
+
+
+def _allowed(topic: str, table: pa.Table) -> NDArray[np.bool_]:
+    """Say which rows surely break no bound; those in doubt are judged one by one."""
+    fine = np.ones(len(table), bool)
+    for bound in bounds(topic):
+        fine &= _inside(bound, table[bound.field].combine_chunks())
+    return fine
+
+
+def _inside(bound: Bound, column: Any) -> NDArray[np.bool_]:
+    absent = column.is_null().to_numpy(zero_copy_only=False)
+    if pa.types.is_string(column.type):
+        size = pc.binary_length(column).fill_null(0).to_numpy(zero_copy_only=False)
+        fine = (size >= (bound.min_length or 0)) & (size <= (bound.max_length or 2**31))
+        if bound.pattern is not None:
+            matches = pc.match_substring_regex(column, f"^(?:{bound.pattern})$")
+            fine &= matches.fill_null(True).to_numpy(zero_copy_only=False)
+    elif pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
+        numbers = column.fill_null(0).to_numpy(zero_copy_only=False)
+        low = -np.inf if bound.minimum is None else bound.minimum
+        high = np.inf if bound.maximum is None else bound.maximum
+        fine = (numbers >= low) & (numbers <= high) & np.isfinite(numbers)
+    else:
+        return np.ones(len(column), bool)
+    return np.asarray(fine | absent, bool)

@@ -24,6 +24,7 @@ OURS = [name for name, service in SERVICES.items() if "DEALERIQ_DATA_DIR" in ser
 LISTENS = {
     "registry": {8080}, "redis": {6379}, "flink-jobmanager": {8081, 9249}, "flink-taskmanager": {9249},
     "http": {8000}, "feature-view": {9400}, "lake-view": {9400}, "chat-agent": {9400}, "feedback-agent": {9400},
+    "verifier": {9400},
     "flink-submit": {9400},
     "postgres": {5432}, "mlflow": {5000}, "prometheus": {9090}, "grafana": {3000}, "qdrant": {6333},
     "neo4j": {7474, 7687},
@@ -40,7 +41,15 @@ def kafka_listeners() -> dict[str, int]:
 
 
 def test_our_processes_are_there() -> None:
-    assert {"http", "feature-view", "lake-view", "chat-agent", "feedback-agent", "flink-submit"} <= set(OURS)
+    assert {
+        "http",
+        "feature-view",
+        "lake-view",
+        "chat-agent",
+        "feedback-agent",
+        "verifier",
+        "flink-submit",
+    } <= set(OURS)
 
 
 @pytest.mark.parametrize("name", OURS)
