@@ -70,7 +70,7 @@ def apply_definitions(as_json: Json = False) -> None:
 
     Refuses, before anything is written, a tile schema that cannot read what was ever written.
     """
-    from connectors.lake import lake_of
+    from connectors.lake import lake_at
     from dealeriq.settings import load as load_settings
     from features import store
     from features.changes import compare
@@ -91,7 +91,7 @@ def apply_definitions(as_json: Json = False) -> None:
     if settings.redis.url is None:
         print("dealeriq: redis.url is not set, so Feast's registry is left as it is.", file=sys.stderr)
     else:
-        lake = lake_of(settings.data_dir / "lake")
+        lake = lake_at(settings.lake, settings.data_dir)
         folder = settings.data_dir / "feast"
         config = store.write_config(settings.redis, settings.features.project, folder, lake)
         applied = store.apply(config)

@@ -59,7 +59,7 @@ def command(
 
     Example: dealeriq features history --entities rows.csv --out training.parquet --service dealer
     """
-    from connectors.lake import Lake
+    from connectors.lake import lake_at
     from dealeriq.settings import load as load_settings
     from features.history import TIME_COLUMN, History, choose
     from features.history.files import format_of, read_frame, writing
@@ -73,7 +73,7 @@ def command(
     if out.exists() and not overwrite:
         raise OutputExistsError(f"{out} exists")
     frame = read_frame(entities, {TIME_COLUMN, *(key for view in views for key in view.entity)})
-    root = lake if lake is not None else Lake(str(settings.data_dir / "lake"))
+    root = lake if lake is not None else lake_at(settings.lake, settings.data_dir)
     with History(compiled, names, root, as_of=as_of, memory_mb=memory_mb) as history:
         times = read_rows(frame, views, history.columns).time  # all rows are checked before one is computed
         for topic, number in history.origin.versions.items():
