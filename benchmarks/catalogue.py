@@ -8,6 +8,7 @@ __all__ = ["BENCHMARKS"]
 
 BENCHMARKS = (
     Benchmark("reads", "Feature reads over HTTP beside `feast serve` and the Feast SDK.", "benchmarks.reads"),
+    Benchmark("history", "Features of rows at past moments, beside Feast's own join.", "benchmarks.history"),
     Benchmark("pipeline", "A year of orders, produced → tiles → features readable.", "benchmarks.pipeline"),
     Benchmark(
         "verify", "A full and a sampled verify of the year, and HTTP reads beside it.", "benchmarks.verify"
