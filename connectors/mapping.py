@@ -20,6 +20,7 @@ import polars as pl
 from connectors.files import BadRow, Chunk
 from connectors.identity import NATURAL_KEYS, id_field, identify
 from schemas.bounds import Bound, bounds
+from schemas.catalogue import topic
 from schemas.errors import DealerIQError
 from schemas.validate import problems
 
@@ -111,6 +112,17 @@ class Mapper:
             if name not in self._bounds:
                 raise MappingError(f"{name} is not a field of {topic_name}; it has {', '.join(self._bounds)}")
 
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The topic's fields."""
+        return tuple(self._bounds)
+
+    @property
+    def time_columns(self) -> tuple[str, ...]:
+        """The columns from which times are read."""
+        times = [name for name, bound in self._bounds.items() if bound.type == "timestamp-millis"]
+        return tuple(_split(self._mapping.columns.get(name, name))[0] for name in times)
+
     def check_columns(self, names: list[str]) -> None:
         """Raise MappingError when a mapped column is absent or a required field has no column."""
         for target, text in self._mapping.columns.items():
@@ -169,6 +181,14 @@ class Mapper:
             reasons += [p for p in problems(self.topic, row) if p.partition(" ")[0] not in named]
             bad.append(BadRow(chunk.lines[at], "; ".join(reasons), raw.row(at, named=True)))
         return frame.filter(~wrong), sorted(bad, key=lambda each: each.line)
+
+    def keys(self, chunk: Chunk) -> list[str | None]:
+        """Return the message key of each row: of one whose other columns are not there, as after a delete."""
+        bound = self._bounds[topic(self.topic).key[0]]
+        column = _split(self._mapping.columns.get(bound.field, bound.field))[0]
+        if bound.field not in self._mapping.constants and column not in chunk.frame.columns:
+            return [None] * chunk.frame.height
+        return [None if key is None else str(key) for key in self._column(bound, chunk.frame)[1].to_list()]
 
     def _has(self, name: str, names: list[str]) -> bool:
         return name in self._mapping.columns or name in self._mapping.constants or name in names
@@ -279,8 +299,6 @@ def _split(text: str) -> tuple[str, str | None]:
 
 
 def _default(topic_name: str, name: str) -> Any:
-    from schemas.catalogue import topic
-
     schema = topic(topic_name).schema or {"fields": []}
     return next(each.get("default") for each in schema["fields"] if each["name"] == name)
 

@@ -5,6 +5,7 @@ One writer serves the importer and the player, so both write the same bytes for 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from os import urandom
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from connectors.identity import id_field, identify
 from schemas.catalogue import topic
 from schemas.errors import ContractError
 
-__all__ = ["MessageWriter", "Messages"]
+__all__ = ["Headers", "MessageWriter", "Messages"]
 
 Headers = list[tuple[str, bytes]]
 
@@ -25,7 +26,7 @@ class Messages(NamedTuple):
 
     topic: str
     keys: list[bytes]
-    values: list[bytes]
+    values: Sequence[bytes | None]
     headers: list[Headers]
 
 

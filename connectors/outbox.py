@@ -147,7 +147,7 @@ class Outbox:
             raise self._translated(error) from error
         self._open = True
 
-    def _wait_and_send(self, name: str, value: bytes, key: bytes, row_headers: Headers) -> None:
+    def _wait_and_send(self, name: str, value: bytes | None, key: bytes, row_headers: Headers) -> None:
         while True:
             try:
                 self._produce(name, value, key, -1, None, None, 0, row_headers)

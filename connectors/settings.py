@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from schemas.catalogue import Topic, topic
 from schemas.errors import DealerIQError, UnknownTopicError
 
-__all__ = ["AddressNotSetError", "KafkaSettings", "LakeSettings", "RedisSettings", "RegistrySettings"]
+__all__ = ["AddressNotSetError", "ConnectSettings", "KafkaSettings", "LakeSettings", "RedisSettings", "RegistrySettings"]
 
 
 class AddressNotSetError(DealerIQError):
@@ -197,6 +197,23 @@ class RegistrySettings(_Section):
         if self.ssl_ca_location:
             properties["ssl.truststore.location"] = self.ssl_ca_location
         return properties
+
+
+class ConnectSettings(_Section):
+    """The Kafka Connect worker that runs the connectors of change data capture."""
+
+    url: str | None = Field(None, description="base URL of its REST interface; unset: started when asked for")
+    timeout_s: float = Field(30.0, gt=0, description="longest wait for one answer, s")
+    database_password: SecretStr | None = Field(
+        None, description="password of the captured database; a local worker gets it by its environment"
+    )
+
+    @property
+    def address(self) -> str:
+        """The base URL without a trailing slash. Raises AddressNotSetError."""
+        if self.url is None:
+            raise AddressNotSetError("connect.url is not set")
+        return self.url.rstrip("/")
 
 
 class RedisSettings(_Section):

@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from connectors.settings import KafkaSettings, LakeSettings, RedisSettings, RegistrySettings
+from connectors.settings import ConnectSettings, KafkaSettings, LakeSettings, RedisSettings, RegistrySettings
 from dealeriq.http.settings import HttpSettings
 from dealeriq.running import found as running_system
 from models.settings import TextSettings
@@ -124,6 +124,7 @@ class Settings(BaseSettings):
     )
     kafka: KafkaSettings = Field(default_factory=lambda: KafkaSettings())
     registry: RegistrySettings = Field(default_factory=lambda: RegistrySettings())
+    connect: ConnectSettings = Field(default_factory=lambda: ConnectSettings())
     redis: RedisSettings = Field(default_factory=lambda: RedisSettings())
     flink: FlinkSettings = Field(default_factory=lambda: FlinkSettings())
     http: HttpSettings = Field(default_factory=lambda: HttpSettings())

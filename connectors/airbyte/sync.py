@@ -20,10 +20,10 @@ from typing import IO, Any, Literal
 import orjson
 
 from connectors.airbyte.errors import SourceFailedError
-from connectors.airbyte.rows import EMITTED_AT, chunk_of, row_of
 from connectors.airbyte.source import Source, Stream
 from connectors.airbyte.state import State
 from connectors.connections import entry_id
+from connectors.flat import chunk_of, flat
 from connectors.importer import Preview, inbound
 from connectors.kafka import ensure_topics
 from connectors.ledger import TOPIC, LedgerEntry
@@ -34,13 +34,16 @@ from connectors.registry import Registry
 from connectors.rejects import append_rejects, keep_rejects
 from connectors.settings import KafkaSettings, RegistrySettings
 
-__all__ = ["CommitAt", "SyncSummary", "preview_stream", "sync_stream"]
+__all__ = ["EMITTED_AT", "CommitAt", "SyncSummary", "preview_stream", "sync_stream"]
 
 CommitAt = Literal["state", "end"]
 _ATTEMPTS = 6
 _COMMIT_S = 1.0
 _ROWS = 10_000
 _IN_MEMORY = 32 << 20
+
+EMITTED_AT = "_emitted_at"
+"""Column with the time at which the source emitted the record, ms since the epoch; every stream has it."""
 
 
 @dataclass
@@ -80,11 +83,11 @@ def preview_stream(
     taken = []
     for message in source.read(stream):
         if message["type"] == "RECORD":
-            taken.append(row_of(message["record"]))
+            taken.append(_row_of(message["record"]))
             if len(taken) == rows:
                 break
     if taken:
-        frame, bad = mapper.map(chunk_of(taken, stream.columns, 1))
+        frame, bad = mapper.map(chunk_of(taken, range(1, len(taken) + 1), _columns_of(stream)))
         found.add(frame, bad, len(taken), events)
     return found
 
@@ -200,7 +203,7 @@ class _Run:
         text = state.text()
         for rows in self.spool.covered():
             at = first.rows_read + summary.rows_read + 1
-            frame, bad = self.mapper.map(chunk_of(rows, self.stream.columns, at))
+            frame, bad = self.mapper.map(chunk_of(rows, range(at, at + len(rows)), _columns_of(self.stream)))
             summary.rows_read += len(rows)
             summary.rows_produced += frame.height
             if frame.height:
@@ -256,7 +259,7 @@ class _Spool:
         """Yield the covered records as rows, some at a time."""
         self._covered.seek(0)
         while lines := list(islice(self._covered, _ROWS)):
-            yield [row_of(orjson.loads(line)) for line in lines]
+            yield [_row_of(orjson.loads(line)) for line in lines]
 
     def forget(self) -> None:
         """Drop the covered records: they are committed."""
@@ -270,6 +273,17 @@ class _Spool:
     def _empty(file: IO[bytes]) -> None:
         file.seek(0)
         file.truncate()
+
+
+def _row_of(record: dict[str, Any]) -> dict[str, str | None]:
+    row = flat(record.get("data") or {})
+    emitted = record.get("emitted_at")
+    row[EMITTED_AT] = None if emitted is None else str(int(emitted))
+    return row
+
+
+def _columns_of(stream: Stream) -> list[str]:
+    return [*stream.columns, EMITTED_AT]
 
 
 def _prepared(
@@ -286,5 +300,5 @@ def _prepared(
             for column in mapping.sources
             if any(column.startswith(f"{declared}.") for declared in columns)
         ]
-        mapper.check_columns([*columns, EMITTED_AT, *inside])
+        mapper.check_columns([*_columns_of(stream), *inside])
     return stream, mapper

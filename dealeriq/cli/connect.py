@@ -15,6 +15,10 @@ import typer
 if TYPE_CHECKING:
     from connectors.airbyte.source import Source
     from connectors.airbyte.sync import SyncSummary
+    from connectors.cdc.bridge import BridgeSummary
+    from connectors.cdc.config import CdcConfig
+    from connectors.cdc.worker import Worker
+    from dealeriq.settings import Settings
 
 __all__ = ["app"]
 
@@ -104,6 +108,52 @@ def airbyte(
 
 
 @app.command()
+def cdc(
+    config: Annotated[Path, typer.Option(help="TOML file: name, database, [[tables]], [connector].")],
+    idle: Annotated[
+        float | None, typer.Option(min=1, help="End when nothing changed for so many seconds.")
+    ] = None,
+    remove: Annotated[bool, typer.Option("--remove", help="Take the connector away instead.")] = False,
+    execute: Annotated[bool, typer.Option("--execute", help="With --remove: do it.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Take over the rows of PostgreSQL tables as they change, until Ctrl-C; docs/connect.md has the file.
+
+    Inserted and updated rows become records, deleted ones tombstones on compacted topics; what cannot be taken
+    over is in TOPIC.dlq. The Kafka Connect worker is started when connect.url is unset.
+
+    Example: dealeriq connect cdc --config shop.toml
+    """
+    from connectors.cdc.config import load_config
+    from connectors.cdc.worker import Worker
+    from dealeriq.runtime import Supervisor
+    from dealeriq.settings import load
+
+    captured = load_config(config)
+    settings = load()
+    if remove and not execute:
+        typer.echo(f"would take the connector {captured.name} away; --execute does it", err=True)
+        return
+    settings.kafka.address  # noqa: B018  (said before a worker is started for nothing)
+    with Supervisor(settings, ("connect",), data_dir=settings.data_dir / "connect") as supervisor:
+        worker = Worker(supervisor.settings.connect)
+        if remove:
+            there = worker.delete(captured.name)
+            typer.echo(f"{captured.name} {'is taken away' if there else 'was not there'}", err=True)
+            slot = captured.debezium(1)["slot.name"]
+            typer.echo(
+                f"the database keeps its log for the slot until: SELECT pg_drop_replication_slot('{slot}')",
+                err=True,
+            )
+            return
+        summary = _capture(captured, worker, supervisor.settings, idle)
+    if as_json:
+        typer.echo(json.dumps(summary.as_dict()))
+    else:
+        typer.echo(f"{summary.changes:,} changes: {summary.written:,} messages, {summary.dead:,} dead letters")
+
+
+@app.command()
 def ls(as_json: Json = False) -> None:
     """List the connections: what they brought, and when they last committed."""
     from dataclasses import asdict
@@ -143,6 +193,42 @@ def reset(
         return
     forget(settings.kafka, settings.registry, name)
     typer.echo(f"{name} starts from the beginning", err=True)
+
+
+def _capture(captured: CdcConfig, worker: Worker, settings: Settings, idle: float | None) -> BridgeSummary:
+    import signal
+    import threading
+
+    from connectors.cdc.bridge import Bridge
+    from connectors.cdc.worker import ConnectRefusedError
+
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    heard_at = time.monotonic()
+    running = False
+
+    def heard(summary: BridgeSummary) -> None:
+        nonlocal heard_at
+        heard_at = time.monotonic()
+        if sys.stderr.isatty():
+            line = f"\r{summary.changes:,} changes, {summary.dead:,} dead letters"
+            print(line, end="", file=sys.stderr, flush=True)
+
+    def watch() -> None:
+        nonlocal heard_at, running
+        reason = worker.problem(captured.name)
+        if reason is not None:
+            raise ConnectRefusedError(f"the connector {captured.name} failed: {reason}")
+        if not running:
+            running = worker.running(captured.name)
+            heard_at = time.monotonic()
+        elif idle is not None and time.monotonic() - heard_at > idle:
+            stop.set()
+
+    bridge = Bridge(settings.kafka, settings.registry, captured, stop=stop, watch=watch, progress=heard)
+    worker.put(captured.name, captured.debezium(settings.kafka.replication))
+    return bridge.run()
 
 
 def _source(text: str, config: Path | None) -> Source:

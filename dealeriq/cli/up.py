@@ -9,11 +9,12 @@ from dealeriq.runtime import ServiceStatus, Supervisor
 from dealeriq.settings import load
 
 _SERVICES = ("kafka", "registry", "redis", "flink")
+_ON_REQUEST = ("connect",)
 
 
 def command(
     services: list[str] = typer.Argument(
-        None, help=f"Which of {', '.join(_SERVICES)}; all when none is named."
+        None, help=f"Which of {', '.join(_SERVICES)}, {_ON_REQUEST[0]}; all but the last when none is named."
     ),
     as_json: bool = typer.Option(False, "--json", help="Print the addresses as one JSON object."),
     once: bool = typer.Option(False, "--exit", help="Stop as soon as everything is ready."),
@@ -21,8 +22,8 @@ def command(
     """Start every service whose address is unset, print the addresses, and stay until Ctrl-C."""
     names = tuple(services or _SERVICES)
     for name in names:
-        if name not in _SERVICES:
-            raise typer.BadParameter(f"{name} is no service; there are {', '.join(_SERVICES)}")
+        if name not in (*_SERVICES, *_ON_REQUEST):
+            raise typer.BadParameter(f"{name} is no service; there are {', '.join((*_SERVICES, *_ON_REQUEST))}")
     with Supervisor(load(running=False), services=names) as supervisor:
         status = supervisor.status()
         if as_json:

@@ -1,6 +1,7 @@
 """The services that the local runtime starts; one module each, with the same roles: prepare, command, ready."""
 
 from dealeriq.runtime.services.base import Room, Service
+from dealeriq.runtime.services.connect import KafkaConnect
 from dealeriq.runtime.services.flink import FlinkJobManager, FlinkTaskManager
 from dealeriq.runtime.services.kafka import Kafka
 from dealeriq.runtime.services.redis import Redis
@@ -13,5 +14,6 @@ SERVICES: dict[str, tuple[type[Service], ...]] = {
     "kafka": (Kafka,),
     "registry": (Registry,),
     "redis": (Redis,),
+    "connect": (KafkaConnect,),
     "flink": (FlinkJobManager, FlinkTaskManager),
 }
