@@ -13,7 +13,14 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from schemas.catalogue import Topic, topic
 from schemas.errors import DealerIQError, UnknownTopicError
 
-__all__ = ["AddressNotSetError", "ConnectSettings", "KafkaSettings", "LakeSettings", "RedisSettings", "RegistrySettings"]
+__all__ = [
+    "AddressNotSetError",
+    "ConnectSettings",
+    "KafkaSettings",
+    "LakeSettings",
+    "RedisSettings",
+    "RegistrySettings",
+]
 
 
 class AddressNotSetError(DealerIQError):

@@ -146,6 +146,16 @@ def http(settings: Settings) -> None:
     run()
 
 
+def warehouse(settings: Settings) -> None:
+    """Build the warehouse over the lake on its schedule."""
+    from connectors.lake import lake_at
+    from dealeriq.warehouse.schedule import keep_built
+
+    stop = _stop_on_signals()
+    _serve_metrics()
+    keep_built(settings.warehouse, lake_at(settings.lake, settings.data_dir), settings.data_dir, stop)
+
+
 PROCESSES: dict[str, Callable[[Settings], None]] = {
     "feature-view": feature_view,
     "lake-view": lake_view,
@@ -154,6 +164,7 @@ PROCESSES: dict[str, Callable[[Settings], None]] = {
     "feedback-agent": feedback_agent,
     "player": player,
     "verifier": verifier,
+    "warehouse": warehouse,
     "http": http,
 }
 

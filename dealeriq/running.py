@@ -20,7 +20,16 @@ LOCK = "run.lock"
 
 _FILE = "running.json"
 
-ADDRESSES = ("kafka.bootstrap", "registry.url", "redis.url", "flink.url", "http.url", "http.port", "http.clock")
+ADDRESSES = (
+    "kafka.bootstrap",
+    "registry.url",
+    "redis.url",
+    "flink.url",
+    "connect.url",
+    "http.url",
+    "http.port",
+    "http.clock",
+)
 """The settings that a running system makes known."""
 
 

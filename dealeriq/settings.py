@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from connectors.settings import ConnectSettings, KafkaSettings, LakeSettings, RedisSettings, RegistrySettings
 from dealeriq.http.settings import HttpSettings
 from dealeriq.running import found as running_system
+from dealeriq.warehouse.settings import WarehouseSettings
 from models.settings import TextSettings
 from schemas.errors import DealerIQError
 from streams.agents.settings import AgentSettings
@@ -133,6 +134,7 @@ class Settings(BaseSettings):
     text: TextSettings = Field(default_factory=lambda: TextSettings())
     lake: LakeSettings = Field(default_factory=lambda: LakeSettings())
     verify: VerifySettings = Field(default_factory=lambda: VerifySettings())
+    warehouse: WarehouseSettings = Field(default_factory=lambda: WarehouseSettings())
     demo: DemoSettings = Field(default_factory=lambda: DemoSettings())
 
     @classmethod

@@ -42,9 +42,10 @@ class System:
         settings.http.url = settings.http.url or f"http://127.0.0.1:{port}"
         if self.clock == "event":
             settings.http.clock = "event"
-        for name in _PROCESSES:
+        names = [*_PROCESSES, *(["warehouse"] if settings.warehouse.every_s is not None else [])]
+        for name in names:
             self.start_process(name, wait_s=0)
-        for name in _PROCESSES:
+        for name in names:
             self.supervisor.wait_ready(name)
         self.supervisor.publish()
 

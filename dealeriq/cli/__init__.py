@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "topics": ("dealeriq.cli.topics", "List, describe and create the topics."),
     "dlq": ("dealeriq.cli.dlq", "Look at dead letters."),
     "serve": ("dealeriq.cli.serve", "Run the HTTP service."),
+    "warehouse": ("dealeriq.cli.warehouse", "Build, test and list the warehouse over the lake."),
     "verify": ("dealeriq.cli.verify", "Compare every store with the log."),
 }
 
