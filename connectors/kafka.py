@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol, TypeVar, cast
@@ -9,11 +10,13 @@ from typing import Any, Protocol, TypeVar, cast
 from confluent_kafka import Consumer, KafkaError, KafkaException
 from confluent_kafka import Producer as _Producer
 
+from connectors.errors import KafkaRefusedError, KafkaUnavailableError, translated
 from connectors.settings import KafkaSettings
 from schemas.catalogue import CATALOGUE, MAX_MESSAGE_BYTES, Topic, topic
-from schemas.errors import ContractError, DealerIQError
+from schemas.errors import ContractError
 
 __all__ = [
+    "KafkaRefusedError",
     "KafkaUnavailableError",
     "MessageTooLargeError",
     "PartitionMismatchError",
@@ -24,6 +27,7 @@ __all__ = [
     "ensure_topics",
     "partition_counts",
     "producer",
+    "require_access",
     "retrying",
     "without_dead_letter_headers",
 ]
@@ -33,13 +37,6 @@ _T = TypeVar("_T")
 _DLQ_LIMIT = MAX_MESSAGE_BYTES["dlq"]
 _LIMIT = MAX_MESSAGE_BYTES["records"]
 _OVERHEAD = 4_096  # key, headers and the batch's own bytes also count against the topic's limit
-
-
-class KafkaUnavailableError(DealerIQError):
-    """No broker answered in time. Worth a retry with backoff."""
-
-    remedy = "Check kafka.bootstrap and that the brokers are up; locally `dealeriq up` starts one."
-    exit_code = 4
 
 
 class PartitionMismatchError(ContractError):
@@ -130,8 +127,23 @@ def consumer(settings: KafkaSettings, group: str, static_id: str | None = None, 
 
 
 def partition_counts(settings: KafkaSettings, timeout_s: float = 10.0) -> dict[str, int]:
-    """Return the number of partitions of every topic on the cluster. Raises KafkaUnavailableError."""
-    return retrying(lambda: _counts(_admin(settings), timeout_s), settings)
+    """Return the number of partitions of every topic on the cluster.
+
+    Raises KafkaUnavailableError, KafkaRefusedError.
+    """
+    admin = _Admin(settings)
+    return retrying(lambda: admin.counts(timeout_s), settings)
+
+
+def require_access(settings: KafkaSettings, timeout_s: float = 10.0) -> None:
+    """Raise KafkaRefusedError where the brokers answer and would not have us.
+
+    Clients go on trying for ever, which is right for a broker that is away, and silent for a wrong password.
+    Brokers that are away are no error here.
+    """
+    admin = _Admin(settings)
+    with contextlib.suppress(KafkaUnavailableError):
+        retrying(lambda: admin.counts(timeout_s), settings, attempts=1)
 
 
 def ensure_topics(
@@ -145,13 +157,13 @@ def ensure_topics(
     Partitions are as declared, or as `kafka.partitions` says. With three replicas a topic takes a write
     only while two are in step, so that no acknowledged record is on one broker alone. Safe to repeat and to run
     from several processes at once. Raises PartitionMismatchError, naming each topic whose partitions differ,
-    before anything is created; KafkaUnavailableError.
+    before anything is created; KafkaUnavailableError, KafkaRefusedError.
     """
     from confluent_kafka.admin import NewTopic
 
     wanted = [topic(each) if isinstance(each, str) else each for each in topics or CATALOGUE.values()]
-    admin = _admin(settings)
-    found = retrying(lambda: _counts(admin, 10.0), settings)
+    admin = _Admin(settings)
+    found = retrying(admin.counts, settings)
     counts = {each.name: settings.partitions_of(each) for each in wanted}
     differ = [name for name, count in counts.items() if found.get(name, count) != count]
     if differ:
@@ -164,7 +176,7 @@ def ensure_topics(
     safe = {"min.insync.replicas": str((copies + 1) // 2)} if copies > 1 else {}
     new = [NewTopic(t.name, counts[t.name], copies, config=t.config | safe) for t in missing]
     created = []
-    for name, future in admin.create_topics(new, operation_timeout=timeout_s).items():
+    for name, future in admin.client.create_topics(new, operation_timeout=timeout_s).items():
         try:
             future.result()
             created.append(name)
@@ -253,20 +265,42 @@ def _too_large(name: str, size: int) -> MessageTooLargeError:
     )
 
 
-def _admin(settings: KafkaSettings) -> Any:
-    from confluent_kafka.admin import AdminClient
+class _Admin:
+    """An admin client that knows why it gets no answer.
 
-    return AdminClient(settings.client_config() | {"log_level": 0})
+    librdkafka tells the reason (a wrong password, an unknown authority) to a callback, and to who asked only
+    that it took too long.
+    """
 
+    def __init__(self, settings: KafkaSettings) -> None:
+        from confluent_kafka.admin import AdminClient
 
-def _counts(admin: Any, timeout_s: float) -> dict[str, int]:
-    return {name: len(each.partitions) for name, each in admin.list_topics(timeout=timeout_s).topics.items()}
+        self._told: Any = None
+        self.client = AdminClient(settings.client_config() | {"log_level": 0, "error_cb": self._listen})
+
+    def counts(self, timeout_s: float = 10.0) -> dict[str, int]:
+        """Return the number of partitions of every topic. Raises KafkaException with the reason."""
+        end = time.monotonic() + timeout_s
+        while True:
+            try:
+                topics = self.client.list_topics(timeout=min(timeout_s, 1.0)).topics
+                return {name: len(each.partitions) for name, each in topics.items()}
+            except KafkaException as error:
+                self.client.poll(0)
+                reason = KafkaException(self._told or error.args[0])
+                if time.monotonic() > end or isinstance(translated(reason), KafkaRefusedError):
+                    raise reason from error
+
+    def _listen(self, error: Any) -> None:
+        if error.code() != KafkaError._ALL_BROKERS_DOWN:  # that one says less than what came before it
+            self._told = error
 
 
 def retrying(ask: Callable[[], _T], settings: KafkaSettings, attempts: int = 5) -> _T:
     """Return what `ask` returns; a broker that is starting, or loading a group, is asked again with backoff.
 
-    Raises KafkaUnavailableError after the last attempt, with the broker's last words.
+    Raises KafkaUnavailableError after the last attempt, with the broker's last words, and
+    KafkaRefusedError at once.
     """
     for attempt in range(attempts):
         if attempt:
@@ -275,13 +309,15 @@ def retrying(ask: Callable[[], _T], settings: KafkaSettings, attempts: int = 5) 
             return ask()
         except KafkaException as error:
             reason = error.args[0].str()
+            if isinstance(refused := translated(error), KafkaRefusedError):
+                raise refused from error
     raise KafkaUnavailableError(f"no broker answers at {settings.address}: {reason}")
 
 
-def _wait_for(admin: Any, names: set[str], timeout_s: float) -> None:
+def _wait_for(admin: _Admin, names: set[str], timeout_s: float) -> None:
     """A new topic is known to the controller before every broker answers for it."""
     end = time.monotonic() + timeout_s
-    while missing := names - _counts(admin, 10.0).keys():
+    while missing := names - admin.counts().keys():
         if time.monotonic() > end:
             raise KafkaUnavailableError(
                 f"topics were created and are not there yet: {', '.join(sorted(missing))}"

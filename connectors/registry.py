@@ -59,7 +59,7 @@ class Registry:
             self._headers["Authorization"] = (
                 "Basic " + b64encode(f"{settings.username}:{secret}".encode()).decode()
             )
-        self._context = _context(settings) if self._base.startswith("https") else None
+        self._context = settings.ssl_context() if self._base.startswith("https") else None
 
     def schema(self, schema_id: int) -> Schema:
         """Return the schema with this id, asking once.
@@ -178,10 +178,3 @@ def _json(body: bytes) -> Any:
         return json.loads(body)
     except ValueError:
         return None
-
-
-def _context(settings: RegistrySettings) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=settings.ssl_ca_location)
-    if settings.ssl_certificate_location:
-        context.load_cert_chain(settings.ssl_certificate_location, settings.ssl_key_location)
-    return context

@@ -5,11 +5,14 @@ An address that is None is not set: the local runtime starts the service and fil
 
 from __future__ import annotations
 
+import ssl
+from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
+from connectors.errors import CertificateError
 from schemas.catalogue import Topic, topic
 from schemas.errors import DealerIQError, UnknownTopicError
 
@@ -28,6 +31,10 @@ class AddressNotSetError(DealerIQError):
 
     remedy = "Set the address, or start the local services with `dealeriq up`."
     exit_code = 3
+
+
+# Flink's SQL connector carries Kafka's client under a name of its own, which login modules must be called by.
+_FLINK_KAFKA = "org.apache.flink.kafka.shaded.org.apache.kafka"
 
 
 class _Section(BaseModel):
@@ -99,9 +106,11 @@ class KafkaSettings(_Section):
             config["sasl.username"] = self.sasl_username
             config["sasl.password"] = _open(self.sasl_password)
         if self._ssl:
-            config["ssl.ca.location"] = self.ssl_ca_location
-            config["ssl.certificate.location"] = self.ssl_certificate_location
-            config["ssl.key.location"] = self.ssl_key_location
+            config["ssl.ca.pem"] = _pem("kafka.ssl_ca_location", self.ssl_ca_location)
+            config["ssl.certificate.pem"] = _pem(
+                "kafka.ssl_certificate_location", self.ssl_certificate_location
+            )
+            config["ssl.key.pem"] = _pem("kafka.ssl_key_location", self.ssl_key_location)
             config["ssl.key.password"] = _open(self.ssl_key_password)
             if not self.ssl_verify_hostname:
                 config["ssl.endpoint.identification.algorithm"] = "none"
@@ -110,8 +119,8 @@ class KafkaSettings(_Section):
     def flink_properties(self) -> dict[str, str]:
         """Return the settings for Flink's Kafka connector, without the `properties.` prefix.
 
-        Certificates are read from PEM files; the key store is one PEM file of key and certificate, so
-        `ssl_key_location` must hold both for Java clients.
+        Certificates are read here and given as text: TaskManagers on other machines need no files. A key is
+        PKCS #8 ("BEGIN PRIVATE KEY"), as Java reads no other.
         """
         properties: dict[str, str | None] = {
             "bootstrap.servers": self.address,
@@ -126,15 +135,18 @@ class KafkaSettings(_Section):
             user, password = _jaas(self.sasl_username or ""), _jaas(_open(self.sasl_password) or "")
             properties["sasl.mechanism"] = self.sasl_mechanism or "PLAIN"
             properties["sasl.jaas.config"] = (
-                f"org.apache.kafka.common.security.{module} required username={user} password={password};"
+                f"{_FLINK_KAFKA}.common.security.{module} required username={user} password={password};"
             )
         if self._ssl:
             if self.ssl_ca_location:
                 properties["ssl.truststore.type"] = "PEM"
-                properties["ssl.truststore.location"] = self.ssl_ca_location
+                properties["ssl.truststore.certificates"] = _pem("kafka.ssl_ca_location", self.ssl_ca_location)
             if self.ssl_key_location:
                 properties["ssl.keystore.type"] = "PEM"
-                properties["ssl.keystore.location"] = self.ssl_key_location
+                properties["ssl.keystore.key"] = _pem("kafka.ssl_key_location", self.ssl_key_location)
+                properties["ssl.keystore.certificate.chain"] = _pem(
+                    "kafka.ssl_certificate_location", self.ssl_certificate_location
+                )
                 properties["ssl.key.password"] = _open(self.ssl_key_password)
             if not self.ssl_verify_hostname:
                 properties["ssl.endpoint.identification.algorithm"] = ""
@@ -155,16 +167,10 @@ class KafkaSettings(_Section):
             arguments["ssl_context"] = self.ssl_context()
         return arguments
 
-    def ssl_context(self) -> Any:
-        """Return an `ssl.SSLContext` with the authority, certificate and key set here."""
-        import ssl
-
-        context = ssl.create_default_context(cafile=self.ssl_ca_location)
+    def ssl_context(self) -> ssl.SSLContext:
+        """Return a TLS context with the authority, certificate and key set here. Raises CertificateError."""
+        context = _context("kafka", self, _open(self.ssl_key_password))
         context.check_hostname = self.ssl_verify_hostname
-        if self.ssl_certificate_location:
-            context.load_cert_chain(
-                self.ssl_certificate_location, self.ssl_key_location, _open(self.ssl_key_password)
-            )
         return context
 
     @property
@@ -196,14 +202,19 @@ class RegistrySettings(_Section):
         return self.url.rstrip("/")
 
     def flink_properties(self) -> dict[str, str]:
-        """Return the `avro-confluent.` options of a Flink table, without that prefix."""
-        properties = {"url": self.address}
-        if self.username:
-            properties["basic-auth.credentials-source"] = "USER_INFO"
-            properties["basic-auth.user-info"] = f"{self.username}:{_open(self.password) or ''}"
-        if self.ssl_ca_location:
-            properties["ssl.truststore.location"] = self.ssl_ca_location
-        return properties
+        """Return what the Flink job needs to ask the registry; certificates and key as PEM text."""
+        return {
+            "url": self.address,
+            "username": self.username or "",
+            "password": _open(self.password) or "",
+            "ca": _pem("registry.ssl_ca_location", self.ssl_ca_location) or "",
+            "certificate": _pem("registry.ssl_certificate_location", self.ssl_certificate_location) or "",
+            "key": _pem("registry.ssl_key_location", self.ssl_key_location) or "",
+        }
+
+    def ssl_context(self) -> ssl.SSLContext:
+        """Return a TLS context with the authority, certificate and key set here. Raises CertificateError."""
+        return _context("registry", self)
 
 
 class ConnectSettings(_Section):
@@ -254,6 +265,42 @@ class RedisSettings(_Section):
             config["ssl_certfile"] = self.ssl_certificate_location
             config["ssl_keyfile"] = self.ssl_key_location
         return {name: value for name, value in config.items() if value is not None}
+
+    def ssl_context(self) -> ssl.SSLContext | None:
+        """Return a TLS context for `rediss://`, None for an address without TLS. Raises CertificateError."""
+        return _context("redis", self) if self.address.startswith("rediss") else None
+
+
+def _pem(name: str, path: str | None) -> str | None:
+    """Return the text of a PEM file. Raises CertificateError, naming the setting."""
+    if path is None:
+        return None
+    try:
+        text = Path(path).read_text("ascii")
+    except (OSError, UnicodeDecodeError) as failure:
+        reason = getattr(failure, "strerror", None) or "it is not text"
+        raise CertificateError(f"{name}: {path} cannot be read ({reason})") from failure
+    if "-----BEGIN" not in text:
+        raise CertificateError(f"{name}: {path} is not a PEM file")
+    return text
+
+
+def _context(
+    section: str, settings: KafkaSettings | RegistrySettings | RedisSettings, password: str | None = None
+) -> ssl.SSLContext:
+    authority = _pem(f"{section}.ssl_ca_location", settings.ssl_ca_location)
+    certificate, key = settings.ssl_certificate_location, settings.ssl_key_location
+    try:
+        context = ssl.create_default_context(cadata=authority)
+        if certificate:
+            _pem(f"{section}.ssl_certificate_location", certificate)
+            context.load_cert_chain(certificate, key, password)
+    except (ssl.SSLError, OSError, ValueError) as failure:
+        raise CertificateError(
+            f"the certificates of {section} (ssl_ca_location, ssl_certificate_location, ssl_key_location) "
+            f"cannot be used: {failure}"
+        ) from failure
+    return context
 
 
 class LakeSettings(_Section):

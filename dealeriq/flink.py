@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 from pathlib import Path
@@ -14,15 +15,17 @@ from dealeriq.runtime.jars import cache_dir, ensure
 from dealeriq.runtime.java import java
 from dealeriq.settings import Settings
 from features.plan import load as load_plan
-from streams.flink.errors import FlinkUnavailableError
+from streams.flink.errors import FlinkRefusedError, FlinkUnavailableError
 from streams.flink.job import FlinkTarget, JobHandle, submit
 from streams.flink.rest import FlinkRest
 from streams.flink.spec import Timing
+from streams.metrics import StageMeters
 
 __all__ = ["job_counters", "keep_submitted", "submit_jobs", "target"]
 
 log = structlog.get_logger()
 _LOOK_S = 2.0
+_METERS = StageMeters("flink-jobs")
 _ENDED = ("FAILED", "CANCELED", "FINISHED")
 
 
@@ -51,11 +54,7 @@ def submit_jobs(settings: Settings) -> list[JobHandle]:
         load_plan(),
         schema_ids=Registry(settings.registry).register_all(),
         kafka=settings.kafka.flink_properties(),
-        registry={
-            "url": settings.registry.address,
-            "username": settings.registry.username or "",
-            "password": settings.registry.password.get_secret_value() if settings.registry.password else "",
-        },
+        registry=settings.registry.flink_properties(),
         parallelism=flink.parallelism,
         timing=Timing(
             flush_ms=flink.mini_batch_ms,
@@ -72,8 +71,10 @@ def keep_submitted(settings: Settings, stop: threading.Event) -> None:
     for handle in handles:
         print(f"{handle.name} runs as {handle.job_id}", file=sys.stderr, flush=True)
     rest = FlinkRest(target(settings).url)
+    told: dict[str, int] = {}
     while not stop.wait(_LOOK_S):
         try:
+            _tell_failures(rest, handles, told)
             alive = {
                 job["jid"] for job in rest.jobs() if job["state"] not in ("FAILED", "CANCELED", "FINISHED")
             }
@@ -82,6 +83,21 @@ def keep_submitted(settings: Settings, stop: threading.Event) -> None:
                 log.warning("jobs submitted again", jobs=[handle.name for handle in handles])
         except FlinkUnavailableError as failure:
             log.warning("Flink does not answer", error=str(failure))
+
+
+def _tell_failures(rest: FlinkRest, handles: list[JobHandle], told: dict[str, int]) -> None:
+    """Say why a job was started again by its cluster; `told` is the time of the last failure told, by job."""
+    for handle in handles:
+        with contextlib.suppress(FlinkRefusedError):  # the cluster has forgotten the job
+            failure = rest.failure(handle.job_id)
+            if failure is not None and failure[0] > told.get(handle.job_id, 0):
+                told[handle.job_id] = failure[0]
+                _METERS.error("JobFailed")
+                log.warning(
+                    "job failed; Flink starts it again from its checkpoint, and nothing is lost",
+                    job=handle.name,
+                    reason=failure[1],
+                )
 
 
 def job_counters(settings: Settings) -> dict[str, int]:

@@ -14,7 +14,6 @@ import threading
 from collections.abc import Callable
 
 from dealeriq.settings import Settings, load
-from schemas.errors import DealerIQError
 
 __all__ = ["PLAYED", "PROCESSES", "main"]
 
@@ -167,6 +166,7 @@ PROCESSES: dict[str, Callable[[Settings], None]] = {
     "warehouse": warehouse,
     "http": http,
 }
+_WITHOUT_KAFKA = ("http",)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -176,9 +176,19 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"usage: python -m dealeriq.processes {{{'|'.join(PROCESSES)}}}", file=sys.stderr)
         return 2
     try:
-        PROCESSES[given[0]](load())
-    except DealerIQError as error:
-        print(f"dealeriq {given[0]}: {error} {error.remedy}", file=sys.stderr)
+        settings = load()
+        if given[0] not in _WITHOUT_KAFKA:
+            from connectors.kafka import require_access
+
+            require_access(settings.kafka)
+        PROCESSES[given[0]](settings)
+    except Exception as failure:
+        from connectors.errors import translated
+
+        error = translated(failure)
+        if error is None:
+            raise
+        print(f"dealeriq {given[0]}: {error.told}", file=sys.stderr)
         return error.exit_code
     return 0
 

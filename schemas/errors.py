@@ -34,6 +34,12 @@ class DealerIQError(Exception):
         if remedy is not None:
             self.remedy = remedy
 
+    @property
+    def told(self) -> str:
+        """What people are told: the message and what to do, as sentences."""
+        remedy = self.remedy[:1].upper() + self.remedy[1:]
+        return " ".join(_sentence(part) for part in (str(self), remedy) if part)
+
 
 class ContractError(DealerIQError):
     """Data, a topic or a schema is not as the catalogue declares it."""
@@ -68,3 +74,8 @@ class IncompatibleSchemaError(ContractError):
     """A changed schema cannot read what older versions wrote."""
 
     remedy = "Undo the change, or give a new field a default; then `dealeriq schema check` again."
+
+
+def _sentence(text: str) -> str:
+    text = text.strip()
+    return text if text.endswith((".", "!", "?")) else f"{text}."

@@ -9,8 +9,6 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from schemas.errors import DealerIQError
-
 __all__ = ["COMMANDS", "main"]
 
 # Name on the command line -> (module, one line of help). A module has `app`, a Typer app, or `command`, a
@@ -86,16 +84,14 @@ def main() -> None:
     """The `dealeriq` command: an error of ours becomes one sentence on stderr and its own exit code."""
     try:
         app()
-    except DealerIQError as error:
-        remedy = f" {_sentence(error.remedy)}" if error.remedy else ""
-        print(f"dealeriq: {_sentence(str(error), capital=False)}{remedy}", file=sys.stderr)
-        raise SystemExit(error.exit_code) from None
     except BrokenPipeError:
         sys.stderr.close()
         raise SystemExit(0) from None
+    except Exception as failure:
+        from connectors.errors import translated
 
-
-def _sentence(text: str, capital: bool = True) -> str:
-    text = text.strip()
-    start = text[:1].upper() + text[1:] if capital else text
-    return start if start.endswith((".", "!", "?")) else f"{start}."
+        error = translated(failure)
+        if error is None:
+            raise
+        print(f"dealeriq: {error.told}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None

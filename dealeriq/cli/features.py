@@ -226,10 +226,8 @@ def _read(
     import time
 
     import redis.asyncio
-    from redis.exceptions import RedisError
 
     from connectors.redis import refuse_cluster
-    from dealeriq.http.multiplex import StoreUnavailableError
     from features.keys import clock_key
     from features.reader import FeatureReader
 
@@ -245,7 +243,4 @@ def _read(
             await client.aclose()
 
     refuse_cluster(settings.redis)
-    try:
-        return asyncio.run(read())
-    except RedisError as error:
-        raise StoreUnavailableError(f"the online store does not answer: {error}") from error
+    return asyncio.run(read())

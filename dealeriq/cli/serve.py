@@ -33,13 +33,7 @@ def run(**overrides: object) -> None:
     settings = load()
     given = {name: value for name, value in overrides.items() if value is not None}
     http = HttpSettings.model_validate({**settings.http.model_dump(), **given})
-    context = None
-    if settings.redis.address.startswith("rediss"):
-        import ssl
-
-        context = ssl.create_default_context(cafile=settings.redis.ssl_ca_location)
-        if settings.redis.ssl_certificate_location:
-            context.load_cert_chain(settings.redis.ssl_certificate_location, settings.redis.ssl_key_location)
+    context = settings.redis.ssl_context()
     plan = load_plan(project=settings.features.project)
     source = StoredFeatures(settings.redis.address, plan, timeout=http.redis_timeout_s, context=context)
     refuse_cluster(settings.redis)

@@ -64,11 +64,12 @@ class MultiplexedRedis(asyncio.Protocol):
         self._keeper: asyncio.Task[None] | None = None
         self._lost = asyncio.Event()
         self._last_error = "not connected yet"
+        self._greeted = False  # user, password and database are accepted: nobody else's command goes before
 
     @property
     def connected(self) -> bool:
         """True while commands can be sent."""
-        return self._transport is not None
+        return self._transport is not None and self._greeted
 
     @property
     def address(self) -> str:
@@ -95,13 +96,17 @@ class MultiplexedRedis(asyncio.Protocol):
 
         The future raises StoreUnavailableError where Redis is unreachable or answers any command with an error.
         """
+        if self._transport is not None and self._greeted and commands:
+            return self._send(commands)
         future: asyncio.Future[list[Any]] = self._loop.create_future()
-        if self._transport is None:
+        if self._transport is None or not self._greeted:
             future.set_exception(self._unavailable())
-            return future
-        if not commands:
+        else:
             future.set_result([])
-            return future
+        return future
+
+    def _send(self, commands: Sequence[Sequence[Argument]]) -> asyncio.Future[list[Any]]:
+        future: asyncio.Future[list[Any]] = self._loop.create_future()
         pack = hiredis.pack_command
         self._outgoing += [pack(tuple(command)) for command in commands]  # type: ignore[arg-type]
         self._waiting.append(_Call(future, len(commands), self._loop.time()))
@@ -121,6 +126,7 @@ class MultiplexedRedis(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
         self._reader = hiredis.Reader()
         self._lost.clear()
+        self._greeted = False
         self._transport = transport  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
@@ -140,8 +146,11 @@ class MultiplexedRedis(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Fail what was pending and let the keeper connect again."""
-        self._transport = None
-        self._fail(str(exc) if exc else "Redis closed the connection")
+        dropped, self._transport = (
+            self._transport is None,
+            None,
+        )  # what we dropped ourselves has its reason already
+        self._fail(self._last_error if dropped else str(exc) if exc else "Redis closed the connection")
         self._lost.set()
 
     # inside
@@ -188,7 +197,8 @@ class MultiplexedRedis(asyncio.Protocol):
                     hello.append(("AUTH", *filter(None, (target.get("username"),)), target["password"]))
                 if target.get("db"):
                     hello.append(("SELECT", target["db"]))
-                await self.run([*hello, ("PING",)])
+                await self._send([*hello, ("PING",)])
+                self._greeted = True
         except (OSError, TimeoutError, StoreUnavailableError) as error:
             self._last_error = str(error) or type(error).__name__
             if self._transport is not None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import IO, Any
 
+from connectors.errors import DiskFullError
 from dealeriq.running import LOCK, publish, withdraw
 from dealeriq.runtime.child import Child, ServiceStatus
 from dealeriq.runtime.errors import DataFolderBusyError, ServiceFailedError
@@ -30,6 +31,7 @@ _LONGEST_BACKOFF_S = 10.0
 # A child that dies this often within the span is given up.
 _MOST_DEATHS, _SPAN_S = 8, 120.0
 _MOST_DEATHS_AT_START = 3
+_LEAST_ROOM = 1 << 20  # bytes; below it no service can work
 
 
 class Supervisor:
@@ -103,6 +105,7 @@ class Supervisor:
 
         Raises:
             ServiceFailedError: one did not become ready; its log is named.
+            DiskFullError: the data folder has no room.
             NoJavaError, JarUnavailableError: what it runs on is missing.
         """
         assert self._room is not None
@@ -140,7 +143,7 @@ class Supervisor:
         environment: Mapping[str, str] | None = None,
         address: str = "",
         once: bool = False,
-        wait_s: float = 60.0,
+        wait_s: float = 180.0,
     ) -> Child:
         """Starts one of our own processes, given every resolved setting by its environment; keeps it running.
 
@@ -164,7 +167,7 @@ class Supervisor:
             self._wait_ready(child, wait_s)
         return child
 
-    def wait_ready(self, name: str, wait_s: float = 60.0) -> None:
+    def wait_ready(self, name: str, wait_s: float = 180.0) -> None:
         """Waits until a process that was started with `wait_s=0` does its work.
 
         Raises:
@@ -251,6 +254,8 @@ class Supervisor:
         while not self._stopping.is_set():
             if child.state == "done" or child.is_ready():
                 return
+            if child.pid is None and self._disk_is_full():
+                raise DiskFullError(f"{child.name} cannot start: the disk of {self.data_dir} is full")
             if child.state == "failed" or len(child.died_at) >= _MOST_DEATHS_AT_START:
                 raise ServiceFailedError(
                     f"{child.name} ended {len(child.died_at)} times while starting: {_words(child)}"
@@ -300,6 +305,14 @@ class Supervisor:
             child.state = "done"
             return
         child.kill()
+        if self._disk_is_full():
+            # None of the child's fault: it is not given up, however long it takes to make room.
+            child.next_start, child.state = now + _LONGEST_BACKOFF_S, "restarting"
+            self._progress(
+                f"{child.name} ended: the disk of {self.data_dir} is full. Make room; it is started again by "
+                f"itself, and what it had is kept (log: {child.log})"
+            )
+            return
         child.died_at = [at for at in child.died_at if now - at < _SPAN_S] + [now]
         how = f"signal {-status}" if status < 0 else f"status {status}"
         if len(child.died_at) >= _MOST_DEATHS:
@@ -318,6 +331,10 @@ class Supervisor:
         """Tells people. A terminal that is gone must not end the keeper, and with it every child."""
         with contextlib.suppress(Exception):
             self._tell(line)
+
+    def _disk_is_full(self) -> bool:
+        room = os.statvfs(self.data_dir)
+        return room.f_bavail * room.f_frsize < _LEAST_ROOM
 
     def _log(self, name: str) -> Path:
         return self.data_dir / "logs" / f"{name}.log"

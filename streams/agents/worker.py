@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 
 import structlog
 
+from connectors.errors import translated
 from connectors.kafka import KafkaUnavailableError, Producer, dead_letter_headers
 from connectors.registry import Registry, RegistryRefusedError, RegistryUnavailableError
 from schemas.codec import Decoder, Encoder
@@ -204,8 +205,12 @@ class BatchWorker:
                 if not every_error and not isinstance(error, self._retried):
                     raise
                 self._meters.error(error)
+                known = translated(error)
                 _log.warning(
-                    "service_down_retrying", stage=self.stage.name, error=str(error), wait_s=round(wait, 2)
+                    "service_down_retrying",
+                    stage=self.stage.name,
+                    error=known.told if known else str(error),
+                    wait_s=round(wait, 2),
                 )
                 if self._stopping.wait(wait * random.uniform(0.5, 1.0)):
                     raise StoppedError(f"{self.stage.name} stops while a service is down: {error}") from error

@@ -83,10 +83,9 @@ def submit(
     """Have every job of the plan run on the cluster; safe to repeat.
 
     A job that runs already is left alone. One with the same name and another fingerprint is cancelled first.
-    `kafka` are Java client properties (`KafkaSettings.flink_properties()`), `registry` has url, username and
-    password, `schema_ids` is what `Registry.register_all()` gave; topics must exist. `from_checkpoint`
-    is a URI that every job starts from instead of its own newest checkpoint. `names` and `prefix` rename topics
-    and jobs.
+    `kafka` and `registry` are what the `flink_properties()` of their settings gave, `schema_ids` what
+    `Registry.register_all()` gave; topics must exist. `from_checkpoint` is a URI that every job starts from
+    instead of its own newest checkpoint. `names` and `prefix` rename topics and jobs.
     Raises FlinkUnavailableError, FlinkRefusedError, JobBuildError.
     """
     rest = FlinkRest(target.url)

@@ -49,6 +49,16 @@ class FlinkRest:
             time.sleep(0.1)
         raise FlinkRefusedError(f"job {job_id} gave no savepoint in {timeout_s:.0f} s")
 
+    def failure(self, job_id: str) -> tuple[int, str] | None:
+        """Return when the job failed last (ms since the epoch) and the innermost reason, or None."""
+        entries = self.get(f"/jobs/{job_id}/exceptions").get("exceptionHistory", {}).get("entries", [])
+        if not entries:
+            return None
+        newest = max(entries, key=lambda entry: int(entry["timestamp"]))
+        lines = str(newest["stacktrace"]).splitlines() or [str(newest["exceptionName"])]
+        causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]
+        return int(newest["timestamp"]), (causes or lines)[-1].strip()[:500]
+
     def counters(self, job_id: str) -> dict[str, int]:
         """Return the job's own counters (`dealeriq_…`), summed over subtasks since its last start."""
         sums: dict[str, int] = {}

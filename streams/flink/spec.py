@@ -57,7 +57,7 @@ def job_spec(
         "job": name,
         "group": f"dealeriq-{name}",
         "kafka": dict(kafka),
-        "registry": {"url": "", "username": "", "password": "", **registry},
+        "registry": dict(registry),
         "flush_ms": timing.flush_ms,
         "catch_up_ms": timing.catch_up_ms,
         "most_tiles": timing.most_tiles,

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from connectors.errors import translated
 from connectors.kafka import consumer, dead_letter, producer
 from connectors.settings import KafkaSettings
 from schemas.errors import DealerIQError
@@ -118,7 +119,13 @@ class ViewRunner:
                 return result
             except self._view.retried as failure:
                 self._meters.error(failure)
-                log.warning("store away, trying again", view=self._view.name, error=str(failure), wait_s=wait_s)
+                known = translated(failure)
+                log.warning(
+                    "store away, trying again",
+                    view=self._view.name,
+                    error=known.told if known else str(failure),
+                    wait_s=wait_s,
+                )
                 if source is not None:
                     # Paused partitions let the consumer be polled, which keeps its place in the group.
                     if not paused:

@@ -4,6 +4,7 @@ import dataclasses
 from uuid import uuid4
 
 import pytest
+from confluent_kafka import KafkaException
 
 from connectors.dead_letters import counts, dead_letters, redrive
 from connectors.kafka import (
@@ -37,16 +38,18 @@ def read(settings, name, count, timeout=120.0):
         reader.close()
 
 
-def test_secrets_and_certificates_reach_every_client():
+def test_secrets_and_certificates_reach_every_client(tmp_path):
+    authority = tmp_path / "ca.pem"
+    authority.write_text("-----BEGIN CERTIFICATE-----\n")
     settings = KafkaSettings(
         bootstrap="k:1", security_protocol="SASL_SSL", sasl_mechanism="SCRAM-SHA-512", sasl_username="u",
-        sasl_password='p"w', ssl_ca_location="/ca.pem",
+        sasl_password='p"w', ssl_ca_location=str(authority),
     )  # fmt: skip
     assert settings.client_config()["sasl.password"] == 'p"w'
-    assert settings.client_config()["ssl.ca.location"] == "/ca.pem"
+    assert settings.client_config()["ssl.ca.pem"] == authority.read_text()
     flink = settings.flink_properties()
     assert 'password="p\\"w"' in flink["sasl.jaas.config"]
-    assert flink["ssl.truststore.location"] == "/ca.pem"
+    assert flink["ssl.truststore.certificates"] == authority.read_text()
     assert 'p"w' not in repr(settings)
 
 
@@ -157,3 +160,22 @@ def test_a_tombstone_and_a_5_mb_message_can_be_dead_letters(stack):
     assert failed == []
     sizes = {len(each.value or b"") for each in dead_letters(stack.kafka, "documents")}
     assert {0, 5_000_000} <= sizes
+
+
+@pytest.mark.services
+def test_what_the_broker_itself_refuses_is_told_to_its_producer(stack):
+    """Producers of others know nothing of our limits: the broker refuses, and nothing is half written."""
+    from confluent_kafka import Producer as ForeignProducer
+
+    from connectors.errors import MessageRefusedError, translated
+
+    ensure_topics(stack.kafka, ["orders", "products"])
+    foreign = ForeignProducer(stack.kafka.client_config() | {"message.max.bytes": 10_000_000})
+    refused = {}
+    for name, key, size in (("orders", b"d", 5_000_000), ("products", None, 10)):
+        foreign.produce(
+            name, b"x" * size, key, on_delivery=lambda error, message: refused.update({message.topic(): error})
+        )
+    assert foreign.flush(60) == 0
+    kinds = {name: type(translated(KafkaException(error))) for name, error in refused.items()}
+    assert kinds == {"orders": MessageRefusedError, "products": MessageRefusedError}

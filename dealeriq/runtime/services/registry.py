@@ -13,7 +13,6 @@ class Registry(Service):
     """One registry on one port."""
 
     name = "registry"
-    patience_s = 90.0
 
     @property
     def port(self) -> int:

@@ -12,6 +12,7 @@ import java.util.Base64;
 import java.util.HashMap;
 import java.util.Map;
 import org.apache.flink.avro.shaded.org.apache.avro.Schema;
+import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.JsonNode;
 import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.ObjectMapper;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -33,13 +34,22 @@ final class Registry implements Serializable {
 
     private final String url;
     private final String authorization;
+    private final String authorities;
+    private final String certificate;
+    private final String key;
     private transient HttpClient client;
     private transient Map<Integer, Schema> schemas;
 
-    Registry(String url, String username, String password) {
-        this.url = url.endsWith("/") ? url.substring(0, url.length() - 1) : url;
-        authorization = username.isEmpty() ? null : "Basic "
-                + Base64.getEncoder().encodeToString((username + ":" + password).getBytes(StandardCharsets.UTF_8));
+    /** Takes url, username, password, and the PEM texts ca, certificate and key; all but the first may be empty. */
+    Registry(JsonNode settings) {
+        String given = settings.get("url").asText();
+        url = given.endsWith("/") ? given.substring(0, given.length() - 1) : given;
+        String who = settings.path("username").asText("") + ":" + settings.path("password").asText("");
+        authorization = who.startsWith(":") ? null
+                : "Basic " + Base64.getEncoder().encodeToString(who.getBytes(StandardCharsets.UTF_8));
+        authorities = settings.path("ca").asText("");
+        certificate = settings.path("certificate").asText("");
+        key = settings.path("key").asText("");
     }
 
     /**
@@ -49,8 +59,12 @@ final class Registry implements Serializable {
      */
     Schema schema(int id) throws UnknownSchema, IOException {
         if (schemas == null) {
+            HttpClient.Builder builder = HttpClient.newBuilder().connectTimeout(Duration.ofSeconds(5));
+            if (url.startsWith("https:")) {
+                builder.sslContext(Tls.context(authorities, certificate, key));
+            }
+            client = builder.build();
             schemas = new HashMap<>();
-            client = HttpClient.newBuilder().connectTimeout(Duration.ofSeconds(5)).build();
         }
         Schema known = schemas.get(id);
         if (known == null) {

@@ -70,8 +70,7 @@ public final class TileJob {
                     .setGroupId(spec.get("group").asText())
                     // Without a checkpoint there is no state either: tiles are right only if every event is folded.
                     .setStartingOffsets(OffsetsInitializer.earliest())
-                    .setDeserializer(new EventDecoder(topic, new Registry(registry.get("url").asText(),
-                            registry.get("username").asText(""), registry.get("password").asText(""))))
+                    .setDeserializer(new EventDecoder(topic, new Registry(registry)))
                     .build();
             SingleOutputStreamOperator<Event> valid = env
                     .fromSource(source, WatermarkStrategy.noWatermarks(), topic.name, Types.EVENT)
