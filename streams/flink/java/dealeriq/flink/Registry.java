@@ -21,7 +21,6 @@ import org.slf4j.LoggerFactory;
 final class Registry implements Serializable {
     private static final long serialVersionUID = 1L;
     private static final Logger LOG = LoggerFactory.getLogger(Registry.class);
-    private static final Duration PATIENCE = Duration.ofSeconds(30);
 
     /** The registry answered that no schema has this id. */
     static final class UnknownSchema extends Exception {
@@ -37,10 +36,14 @@ final class Registry implements Serializable {
     private final String authorities;
     private final String certificate;
     private final String key;
+    private final int patienceS;
     private transient HttpClient client;
     private transient Map<Integer, Schema> schemas;
 
-    /** Takes url, username, password, and the PEM texts ca, certificate and key; all but the first may be empty. */
+    /**
+     * Takes url, username, password, the PEM texts ca, certificate and key, and patience_s, after which the job fails
+     * and starts again; only the url must be there.
+     */
     Registry(JsonNode settings) {
         String given = settings.get("url").asText();
         url = given.endsWith("/") ? given.substring(0, given.length() - 1) : given;
@@ -50,12 +53,13 @@ final class Registry implements Serializable {
         authorities = settings.path("ca").asText("");
         certificate = settings.path("certificate").asText("");
         key = settings.path("key").asText("");
+        patienceS = settings.path("patience_s").asInt(30);
     }
 
     /**
      * Fetches once a subtask.
      *
-     * @throws IOException if the registry did not answer for 30 s: the job's restart strategy goes on asking
+     * @throws IOException if the registry did not answer for its time: the job's restart strategy goes on asking
      */
     Schema schema(int id) throws UnknownSchema, IOException {
         if (schemas == null) {
@@ -79,7 +83,7 @@ final class Registry implements Serializable {
         if (authorization != null) {
             request.header("Authorization", authorization);
         }
-        long deadline = System.nanoTime() + PATIENCE.toNanos();
+        long deadline = System.nanoTime() + Duration.ofSeconds(patienceS).toNanos();
         for (long pause = 100;; pause = Math.min(2 * pause, 3_000)) {
             String reason;
             try {
@@ -99,7 +103,8 @@ final class Registry implements Serializable {
                 throw new IOException("interrupted while asking the schema registry for id " + id, e);
             }
             if (System.nanoTime() > deadline) {
-                throw new IOException("the schema registry at " + url + " gave no schema " + id + " for 30 s: " + reason);
+                throw new IOException("the schema registry at " + url + " gave no schema " + id + " for " + patienceS
+                        + " s: " + reason);
             }
             LOG.warn("The schema registry at {} gave no schema {} ({}); asking again in {} ms", url, id, reason, pause);
             try {
