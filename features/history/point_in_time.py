@@ -88,14 +88,18 @@ class History:
         self.as_of = AsOf(as_of)
         self._lake, self._precision, self._progress = lake_of(lake), plan.distinct_precision, progress
         self._scratch = Path(tempfile.mkdtemp(prefix="dealeriq-history-", dir=scratch))
-        self._events = LakeEvents(
-            self._lake,
-            self.views,
-            self._precision,
-            arrival=self.as_of is AsOf.ARRIVAL,
-            scratch=self._scratch,
-            memory_mb=memory_mb,
-        )
+        try:
+            self._events = LakeEvents(
+                self._lake,
+                self.views,
+                self._precision,
+                arrival=self.as_of is AsOf.ARRIVAL,
+                scratch=self._scratch,
+                memory_mb=memory_mb,
+            )
+        except BaseException:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+            raise
 
     def __enter__(self) -> Self:
         return self

@@ -201,8 +201,11 @@ def test_a_lake_that_cannot_be_read(tmp_path: Path) -> None:
         history.of(asked)
     (log,) = (tmp_path / "orders" / "_delta_log").glob("*0.json")
     log.write_text(log.read_text().replace('"dealeriq.layout":"1"', '"dealeriq.layout":"9"'))
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
     with pytest.raises(LakeLayoutError, match="layout 9"):
-        History(load(), ["dealer"], tmp_path)
+        History(load(), ["dealer"], tmp_path, scratch=scratch)
+    assert not list(scratch.iterdir())
 
 
 def test_bad_rows_are_refused_before_the_lake_is_read(tmp_path: Path) -> None:
