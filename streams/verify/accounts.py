@@ -111,7 +111,7 @@ def source_account(topic: Judged, views: Sequence[ViewPlan], checks: Mapping[str
     aged = np.ones(len(firsts), bool)
     for view in views:
         applied |= checks[view.name].applied[number]
-        aged &= checks[view.name].aged[number]
+        aged &= ~checks[view.name].kept[number]
     aged &= ~applied
     late = aged & _late(topic.key, firsts, views)
     waiting = ~applied & ~aged & _behind(firsts, topic.common)

@@ -196,6 +196,8 @@ def rows_from_log(view: ViewPlan, events: pl.DataFrame, now_ms: int) -> dict[Ent
     for grain, kept in zip(view.grains_ms, view.retention_ms, strict=True):
         hop = pl.col("event_time") // grain * grain
         placed = events.with_columns(_hop=hop).filter(pl.col("_hop") > pl.col("_latest") - kept - grain)
+        if grain != view.grains_ms[0]:  # the newest coarse tile comes when its hour or day is over
+            placed = placed.filter(pl.col("_hop") + grain <= pl.col("_latest"))
         grouped = placed.group_by([*keys, "_hop"]).agg(
             n=pl.len(), latest=pl.col("event_time").max(),
             places=pl.struct("_partition", "_offset"), **partials(view),

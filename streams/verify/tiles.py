@@ -30,15 +30,15 @@ Mask = NDArray[np.bool_]
 class TileCheck:
     """What was found in one view's tiles.
 
-    `applied` tells of each event (by `_event`) whether a stored tile of the coarsest grain holds it, `aged`
-    that no tile has to. `moving` rows have tiles of one entity that reach different positions: records are on
+    `applied` tells of each event (by `_event`) whether a stored tile holds it, `kept` whether retention keeps
+    any tile of it. `moving` rows have tiles of one entity that reach different positions: records are on
     their way. Of `partly` rows the topic has let events go.
     """
 
     findings: list[Finding] = field(default_factory=list)
     wrong_rows: set[int] = field(default_factory=set)
     applied: Mask = field(default_factory=lambda: np.zeros(0, bool))
-    aged: Mask = field(default_factory=lambda: np.zeros(0, bool))
+    kept: Mask = field(default_factory=lambda: np.zeros(0, bool))
     moving: Mask = field(default_factory=lambda: np.zeros(0, bool))
     partly: Mask = field(default_factory=lambda: np.zeros(0, bool))
 
@@ -88,7 +88,7 @@ def compare_tiles(
     upto = np.array([common.get(partition, 0) for partition in range(partitions)], np.int64)
     check = TileCheck(
         applied=np.zeros(count, bool),
-        aged=np.zeros(count, bool),
+        kept=np.zeros(count, bool),
         moving=np.zeros(len(online.rows), bool),
         partly=np.zeros(len(online.rows), bool),
     )
@@ -102,7 +102,8 @@ def compare_tiles(
     for number, grain in enumerate(view.grains_ms):
         oldest = pl.col("_stamp") - view.retention_ms[number] - grain
         hop = pl.col("event_time") // grain * grain
-        placed = known.with_columns(_hop=hop, _needed=(hop > oldest) & (hop >= since_ms)).join(
+        kept = (hop > oldest) & (hop >= since_ms)
+        placed = known.with_columns(_hop=hop, _kept=kept, _needed=kept & _sent(view, number)).join(
             stored.filter(pl.col("_grain") == grain).drop("_grain"), on=["_row", "_hop"], how="left",
             maintain_order="left",
         )  # fmt: skip
@@ -121,11 +122,22 @@ def compare_tiles(
         for finding, of in _differing(view, online, placed.filter(placed_here), np.flatnonzero(mine)):
             check.findings.append(finding)
             check.wrong_rows.add(of)
-        if grain == view.grains_ms[-1]:
-            at = placed["_event"].to_numpy()
-            check.applied[at] = held
-            check.aged[at] = ~needed & ~held
+        at = placed["_event"].to_numpy()
+        check.applied[at] |= held
+        check.kept[at] |= placed["_kept"].to_numpy()
     return check
+
+
+def _sent(view: ViewPlan, number: int) -> pl.Expr:
+    """Tell the tiles that must have been sent.
+
+    A coarse tile may wait while the row's newest event lies in it, if all of its parts are still kept then:
+    readers take the parts for it. One that is there all the same must be right, not complete.
+    """
+    grain = view.grains_ms[number]
+    if number == 0 or view.retention_ms[number - 1] + view.grains_ms[number - 1] < grain:
+        return pl.lit(True)
+    return pl.col("event_time") // grain < pl.col("_stamp") // grain
 
 
 def _once(online: OnlineRows) -> Mask:
