@@ -133,6 +133,7 @@ def verifier(settings: Settings) -> None:
     """Compare a sample of the stores with the log, on a schedule."""
     from dealeriq.verifier import keep_verifying
 
+    os.nice(10)  # whoever serves or folds goes first; the runs inherit it
     stop = _stop_on_signals()
     _serve_metrics()
     keep_verifying(settings, stop)

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["keep_verifying", "verifier"]
 
 log = structlog.get_logger()
-_NICE = 10
 _SHOWN = 20
 
 
@@ -32,6 +31,7 @@ def verifier(
     pause: Callable[[], None] = lambda: None,
 ) -> Verifier:
     """Return a verifier with the system's addresses. Raises AddressNotSetError."""
+    from connectors.lake import lake_at
     from connectors.redis import connect
     from connectors.registry import Registry
     from features.plan import load
@@ -39,18 +39,17 @@ def verifier(
 
     plan = load(project=settings.features.project)
     registry, store = Registry(settings.registry), connect(settings.redis)
-    return Verifier(settings.kafka, registry, store, plan, progress=progress, pause=pause)
+    lake = lake_at(settings.lake, settings.data_dir)
+    return Verifier(settings.kafka, registry, store, plan, lake=lake, progress=progress, pause=pause)
 
 
 def keep_verifying(settings: Settings, stop: threading.Event) -> None:
     """Run `dealeriq verify` on a sample again and again until `stop`, and report each run to Prometheus.
 
-    Each run is a process of its own, so that its memory is given back; all of it yields to whoever else is
-    busy.
+    Each run is a process of its own, so that its memory is given back.
     """
     from streams.verify.meters import VerifyMeters
 
-    os.nice(_NICE)
     meters = VerifyMeters()
     while not stop.wait(settings.verify.every_s):
         began = time.monotonic()

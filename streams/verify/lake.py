@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from connectors.identity import id_field
 from connectors.kafka import KafkaUnavailableError, consumer
 from connectors.lake import LakeTableMissingError, Root, open_delta, positions, relation, version
+from connectors.lake.current import has_current
 from connectors.lake.table import read_positions
 from connectors.registry import Registry
 from schemas.catalogue import topic as declared
@@ -33,8 +34,8 @@ from streams.verify.log import TopicReader
 __all__ = ["LakeCheck", "verify_table"]
 
 _BATCH = 20_000
-_EXAMPLES = 20
-_RANGES, _LENGTH = 4, 500
+_EXAMPLES = 1_000  # values kept of each batch, whose fields are compared
+_RANGES, _LENGTH = 2, 500
 _SILENCE_S = 60
 Place = tuple[int, int]
 
@@ -91,6 +92,8 @@ def verify_table(
     """
     check = LakeCheck(topic)
     ends, firsts = broker.ends(topic), broker.firsts(topic)
+    # A current table follows its topic's: looked at first, its positions lie within the version that is read.
+    current = None if sampled else _current(root, topic)
     try:
         at = version(root, topic)
         held = positions(root, topic, at)
@@ -139,8 +142,8 @@ def verify_table(
         _check_rows(check, wanted, found)
         pause()
         check.fields = _check_fields(check, sql, registry, examples)
-        if not sampled:
-            _check_current(check, sql, root)
+        if current is not None:
+            _check_current(check, sql, root, *current)
     return check
 
 
@@ -308,18 +311,23 @@ def _fields(decoder: Decoder | None, schema: Any, value: bytes | None) -> dict[s
     return {**dict.fromkeys(names), "_raw": None, "_tombstone": True}
 
 
-def _check_current(check: LakeCheck, sql: Any, root: Root) -> None:
-    """The current table, up to its own positions: each key or id once, and the row that should be it."""
-    about, identity = declared(check.topic), id_field(check.topic)
-    key = "_key" if about.compacted else identity
-    if about.schema is None or key is None:
-        return
+def _current(root: Root, topic: str) -> tuple[int, Ends] | None:
+    """Return the version and the positions of a topic's current table; None where it has none."""
+    if not has_current(topic):
+        return None
     try:
-        table = open_delta(root, check.topic, current=True)
+        table = open_delta(root, topic, current=True)
     except LakeTableMissingError:
-        return
-    held = read_positions(table, check.topic)
-    relation(sql, root, check.topic, version=table.version(), current=True).create_view("current")
+        return None
+    return int(table.version()), read_positions(table, topic)
+
+
+def _check_current(check: LakeCheck, sql: Any, root: Root, version: int, held: Ends) -> None:
+    """The current table, up to its own positions: each key or id once, and the row that should be it."""
+    about = declared(check.topic)
+    assert about.schema is not None, check.topic
+    key = "_key" if about.compacted else str(id_field(check.topic))
+    relation(sql, root, check.topic, version=version, current=True).create_view("current")
     below = " OR ".join(f"(_partition = {p} AND _offset < {offset})" for p, offset in held.items()) or "false"
     rows = f"(SELECT * FROM lake WHERE _raw IS NULL AND ({below}))"
     ordered = any(each["name"] == "event_time" for each in about.schema["fields"])

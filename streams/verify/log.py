@@ -32,7 +32,7 @@ from streams.verify.broker import Broker, Ends
 __all__ = ["Index", "TopicReader"]
 
 _BATCH = 20_000
-_EXAMPLES = 20  # values kept of each batch, for a closer look
+_EXAMPLES = 1_000  # values kept of each batch, for a closer look
 _SILENCE_S = 60.0
 _FAR_MS = 4_102_444_800_000  # the year 2100: later than any event time that is allowed
 _GROUP = "dealeriq-verify"

@@ -1,7 +1,9 @@
 """Verify on the whole running system: clean while orders flow, and able to see what is wrong by hand's work."""
 
+import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -9,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 import redis
@@ -276,6 +279,42 @@ def test_the_command_exits_1_and_repairs(system: System, orders: Orders, store: 
     assert (code, [each["done"] for each in found["repairs"]]) == (0, [True])
     code, found = run()
     assert (code, found["clean"]) == (0, True)
+
+
+def test_the_scheduled_verifier_reports_what_it_found(system: System, orders: Orders, store: Store) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    view = "dealer_orders"
+    good = store.redis.hget(store.key(view, "V6"), hash_field(view, "tiles"))
+    tiles = store.tiles(view, "V6")
+    tiles[-1] = tiles[-1]._replace(n=tiles[-1].n + 1)
+    store.put(view, ("V6",), tiles)
+    environment = os.environ | system.supervisor.settings.environment()
+    environment |= {"DEALERIQ_METRICS_PORT": str(port)}
+    environment |= {"DEALERIQ_VERIFY__EVERY_S": "1", "DEALERIQ_VERIFY__SAMPLE": "1000"}
+
+    def until(line: str) -> str:
+        deadline = time.monotonic() + 300
+        while True:
+            with contextlib.suppress(OSError), urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+                text = answer.read().decode()
+                if line in text:
+                    return str(text)
+            assert time.monotonic() < deadline, line
+            time.sleep(0.5)
+
+    with subprocess.Popen([sys.executable, "-m", "dealeriq.processes", "verifier"], env=environment) as process:
+        try:
+            until('dealeriq_verify_findings{kind="tile"} 1.0')
+            store.redis.hset(store.key(view, "V6"), hash_field(view, "tiles"), good)
+            found = until('dealeriq_verify_findings{kind="tile"} 0.0')
+            assert 'dealeriq_verify_runs_total{outcome="findings"}' in found
+            assert "dealeriq_verify_last_run_seconds" in found
+            until('dealeriq_verify_runs_total{outcome="clean"}')
+        finally:
+            process.terminate()
+            process.wait(60)
 
 
 def test_letters_and_events_without_a_cause_are_named(system: System, orders: Orders) -> None:

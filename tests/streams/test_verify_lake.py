@@ -1,0 +1,154 @@
+"""The lake against real topics: clean as the view writes it, every change by hand named, and repaired alone."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from confluent_kafka import TopicPartition
+from deltalake import write_deltalake
+
+from connectors.kafka import consumer, ensure_topics, producer
+from connectors.lake import LakeTable, Rows, open_delta
+from connectors.lake.current import refresh
+from connectors.registry import Registry
+from dealeriq.settings import Settings
+from schemas.codec import Encoder
+from streams.verify.broker import Broker
+from streams.verify.lake import LakeCheck, verify_table
+from streams.verify.repair_lake import lake_repairs
+
+pytestmark = [pytest.mark.services, pytest.mark.timeout(420)]
+
+NOON = 1_700_000_000_000
+TOPICS = ("promotions", "documents")  # promotions are events with an id, documents have a latest row a key
+
+
+class Filled:
+    """A lake that holds the two topics as they are now, written as the lake view writes it."""
+
+    def __init__(self, settings: Settings, root: Path) -> None:
+        self.root, self.registry, self.broker = root, Registry(settings.registry), Broker(settings.kafka)
+        self.kafka = settings.kafka
+        self._produce()
+        for topic in TOPICS:
+            messages = self._messages(topic)
+            half = len(messages) // 2
+            table = LakeTable(root, topic)
+            for part in (messages[:half], messages[half:]):
+                upto = {each.partition(): each.offset() + 1 for each in part}
+                table.append(Rows(topic, self.registry.schema).of(part), upto)
+                refresh(root, topic)
+
+    def _produce(self) -> None:
+        ensure_topics(self.kafka, TOPICS)
+        ids = self.registry.register_all(TOPICS)
+        writer = producer(self.kafka)
+        promotions = Encoder("promotions", ids["promotions-value"])
+        documents = Encoder("documents", ids["documents-value"])
+        for number in range(400):
+            value = promotions.encode(
+                {
+                    "promotion_id": f"vl-{number % 380}", "product_id": f"p{number % 7}",
+                    "dealer_id": f"d{number % 5}", "display": None, "mailer": "A", "week": number % 50,
+                    "start_time": None, "end_time": None, "event_time": NOON + number,
+                }
+            )  # fmt: skip
+            writer.produce("promotions", value, key=f"d{number % 5}")
+        writer.produce("promotions", b"\x00\x00\x00\x00\x63no avro", key="d1")
+        for number in range(120):
+            key = f"vl-{number % 20}"
+            value = documents.encode(
+                {
+                    "document_id": key, "title": f"t{number}", "text": "ä" * (number % 9), "kind": "manual",
+                    "product_id": None, "dealer_id": "d1", "deleted": False,
+                    "event_time": NOON + (number * 37) % 120,
+                }
+            )  # fmt: skip
+            writer.produce("documents", value if number % 11 else None, key=key)
+        assert writer.flush(120) == 0
+
+    def _messages(self, topic: str) -> list[Any]:
+        ends = self.broker.ends(topic)
+        source = consumer(self.kafka, "dealeriq-test-verify-lake")
+        found: list[Any] = []
+        source.assign([TopicPartition(topic, p, 0) for p in ends])
+        while len(found) < sum(ends.values()):  # no transactions here: every offset is a record
+            found += [each for each in source.consume(1_000, 0.5) if each.error() is None]
+        source.close()
+        return sorted(found, key=lambda each: (each.partition(), each.offset()))
+
+    def check(self, topic: str, sampled: bool = False) -> LakeCheck:
+        return verify_table(self.root, self.broker, self.registry, topic, sampled=sampled)
+
+
+@pytest.fixture
+def lake(stack: Settings, tmp_path: Path) -> Filled:
+    return Filled(stack, tmp_path / "lake")
+
+
+def kinds(check: LakeCheck) -> list[tuple[str, str]]:
+    return sorted((each.kind, each.position) for each in check.findings)
+
+
+def test_every_change_by_hand_is_named_and_repaired_alone(lake: Filled) -> None:
+    for topic in TOPICS:
+        for sampled in (False, True):
+            check = lake.check(topic, sampled)
+            assert check.findings == []
+            assert check.rows == check.records > 0
+            assert check.fields > 0
+            assert check.behind == 0
+    topic = "promotions"
+    table = open_delta(lake.root, topic)
+    rows = table.to_pyarrow_table().sort_by([("_partition", "ascending"), ("_offset", "ascending")])
+    places = [(p, o) for p, o in zip(rows["_partition"].to_pylist(), rows["_offset"].to_pylist(), strict=True)]
+    dropped, twice, changed, field = places[3], places[20], places[40], places[60]
+    before = dict(zip(places, rows.to_pylist(), strict=True))
+
+    def one(place: tuple[int, int]) -> str:
+        return f"_partition = {place[0]} AND _offset = {place[1]}"
+
+    table.delete(one(dropped))
+    write_deltalake(table, rows.slice(20, 1), mode="append")
+    table.update(predicate=one(changed), updates={"_crc": "12345"})
+    table.update(predicate=one(field), updates={"product_id": "'someone else'"})
+    end = max(o for p, o in places if p == places[0][0]) + 1_000
+    column = rows.schema.get_field_index("_offset")
+    stranger = rows.slice(0, 1).set_column(column, "_offset", pa.array([end], pa.int64()))
+    write_deltalake(open_delta(lake.root, topic), stranger, mode="append")
+
+    def at(place: tuple[int, int]) -> str:
+        return f"{topic}[{place[0]}]@{place[1]}"
+
+    check = lake.check(topic)
+    found = kinds(check)
+    assert ("missing-record", at(dropped)) in found
+    assert ("duplicate-record", at(twice)) in found
+    assert ("changed-record", at(changed)) in found
+    assert ("changed-record", at(field)) in found
+    assert "position" in {kind for kind, _ in found}  # a row behind the table's own position
+    assert {place for _, place in found if place} == {at(dropped), at(twice), at(changed), at(field)}
+
+    for _, act in lake_repairs(lake.root, lake.broker, lake.registry, check):
+        assert act()
+    open_delta(lake.root, topic).delete(f"_offset = {end}")
+    check = lake.check(topic)
+    assert check.findings == [], kinds(check)
+    after = open_delta(lake.root, topic).to_pyarrow_table().to_pylist()
+    assert len(after) == len(places)
+    assert {(row["_partition"], row["_offset"]): row for row in after} == before
+
+
+def test_a_current_table_that_was_changed_is_named(lake: Filled) -> None:
+    table = open_delta(lake.root, "documents", current=True)
+    key = table.to_pyarrow_table()["_key"][0].as_py()
+    table.delete(f"_key = '{key}'")
+    check = lake.check("documents")
+    assert [(each.kind, each.entity) for each in check.findings] == [("current", (key,))]
+    table = open_delta(lake.root, "promotions", current=True)
+    first = table.to_pyarrow_table().slice(0, 1)
+    write_deltalake(table, first, mode="append")
+    check = lake.check("promotions")
+    identity = first["promotion_id"][0].as_py()
+    assert [(each.kind, each.entity) for each in check.findings] == [("current", (identity,))]
