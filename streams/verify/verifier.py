@@ -121,6 +121,7 @@ class Verifier:
             found = positions.common(self._last(), self.wait_s if sample is None else 0.0, self.pause)
         self.common = found.offsets
         report.add(found.findings)
+        self._uncommitted(report, found.reached)
         clock = int(self.store.get(CLOCK_KEY) or 0)
         report.at_ms = clock if at_ms is None else at_ms
         chosen = None if there is None else self._choose(there)
@@ -152,6 +153,17 @@ class Verifier:
         self.findings = report.findings
         report.seconds = round(time.monotonic() - began, 3)
         return report
+
+    def _uncommitted(self, report: Report, reached: bool) -> None:
+        """Where nothing is committed of a topic that has records, nothing is proved to be complete: say so."""
+        for topic, reader in self.readers.items():
+            if reached and reader.records and not any(self.common.get(topic, {}).values()):
+                report.notes.append(f"no Flink job has committed anything of {topic}")
+                if report.sampled is None:
+                    expected = "a committed position"
+                    report.add(
+                        [Finding("position", "topic", topic, (), "of the Flink job", "", expected, None)]
+                    )
 
     def fresh(self, view: ViewPlan, entities: Iterable[Entity]) -> tuple[pl.DataFrame, OnlineRows]:
         """Read rows as they are now, then on in the log; return every event of theirs, and the rows."""

@@ -75,7 +75,7 @@ def orders(system: System) -> Orders:
 
 def check(system: System, sample: int | None = None) -> tuple[Verifier, Report]:
     one = verifier(system.supervisor.settings)
-    one.wait_s = 60  # for a slow machine; it goes on as soon as the commits are there
+    one.wait_s = 300  # for a slow machine; it goes on as soon as the commits are there
     return one, one.run(sample=sample)
 
 
