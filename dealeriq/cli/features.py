@@ -74,7 +74,8 @@ def apply_definitions(as_json: Json = False) -> None:
     from dealeriq.settings import load as load_settings
     from features import store
     from features.changes import compare
-    from features.compiler import compile_repo, tile_schemas, write
+    from features.compiler import compile_repo, write
+    from features.view_compiler import tile_schemas
     from schemas.compatibility import require_compatible
 
     _hush_feast()

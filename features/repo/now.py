@@ -9,8 +9,8 @@ from typing import Any
 from feast import Field, OnDemandFeatureView, RequestSource, StreamFeatureView
 from feast.types import Float64, Int64
 
-from features.compiler import compile_view
 from features.repo.views import VIEWS
+from features.view_compiler import compile_view
 
 clock = RequestSource(
     name="clock",

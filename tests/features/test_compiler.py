@@ -13,7 +13,7 @@ import redis.asyncio
 from connectors.lake import lake_of
 from connectors.settings import RedisSettings
 from dealeriq.settings import Settings
-from features import compiler, store
+from features import compiler, store, view_compiler
 from features.plan import PlanError, load
 from features.reader import FeatureReader
 from features.writer import FeatureWriter
@@ -58,7 +58,7 @@ def test_a_definition_that_cannot_be_computed_is_refused(column: str, function: 
         aggregations = (Aggregation(column=column, function=function, time_window=timedelta(hours=1)),)
 
     with pytest.raises(PlanError, match=message):
-        compiler.compile_view(Changed())
+        view_compiler.compile_view(Changed())
 
 
 def test_feasts_address_carries_any_password() -> None:

@@ -60,7 +60,7 @@ def test_an_unknown_topic_names_a_near_one():
 
 
 def test_every_schema_reads_its_recorded_history():
-    # Tile schemas are generated and recorded by the features compiler's owner in the same way.
+    # Tile schemas are generated: tests/features/test_compiler.py holds them.
     assert [str(each) for each in check()] == []
 
 
