@@ -21,7 +21,7 @@ from connectors.settings import ConnectSettings, KafkaSettings, LakeSettings, Re
 from dealeriq.http.settings import HttpSettings
 from dealeriq.running import found as running_system
 from dealeriq.warehouse.settings import WarehouseSettings
-from models.settings import TextSettings
+from models.settings import RuntimeSettings, TextSettings
 from schemas.errors import DealerIQError
 from streams.agents.settings import AgentSettings
 
@@ -31,6 +31,7 @@ __all__ = [
     "FeatureSettings",
     "FlinkSettings",
     "HttpSettings",
+    "RuntimeSettings",
     "Settings",
     "SettingsError",
     "TextSettings",
@@ -132,6 +133,7 @@ class Settings(BaseSettings):
     features: FeatureSettings = Field(default_factory=lambda: FeatureSettings())
     agents: AgentSettings = Field(default_factory=lambda: AgentSettings())
     text: TextSettings = Field(default_factory=lambda: TextSettings())
+    runtime: RuntimeSettings = Field(default_factory=lambda: RuntimeSettings())
     lake: LakeSettings = Field(default_factory=lambda: LakeSettings())
     verify: VerifySettings = Field(default_factory=lambda: VerifySettings())
     warehouse: WarehouseSettings = Field(default_factory=lambda: WarehouseSettings())

@@ -1,12 +1,13 @@
-"""Settings of the models: the text encoder."""
+"""Settings of the models: the text encoder, the sessions that answer, training and its registry."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["TextSettings"]
+__all__ = ["RuntimeSettings", "TextSettings"]
 
 
 class TextSettings(BaseModel):
@@ -19,3 +20,17 @@ class TextSettings(BaseModel):
     threads: int = Field(1, ge=1, le=256, description="threads of one batch's arithmetic")
     batch_size: int = Field(32, ge=1, le=1024, description="texts encoded together, of similar length")
     max_tokens: int = Field(256, ge=8, le=8192, description="tokens read of a text; the rest is cut off")
+
+
+class RuntimeSettings(BaseModel):
+    """How models answer: on what, with how many threads, how many rows at once."""
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+    provider: Literal["auto", "tensorrt", "cuda", "cpu"] = Field(
+        "auto", description="what models run on; auto: TensorRT, CUDA or the CPU, the first that is there"
+    )
+    threads: int = Field(
+        1, ge=1, le=256, description="threads of one batch; one is fastest for trees of one row"
+    )
+    batch_size: int = Field(4_096, ge=1, le=1_000_000, description="most rows answered at once")

@@ -13,23 +13,20 @@ import pyarrow as pa
 from connectors.lake import (
     Lake,
     LakeTableMissingError,
-    columns,
     positions,
-    relation,
     translated,
     version,
 )
-from features.history.accepted import accepted_sql, columns_checked, hash_sql, once_sql, quoted
+from features.history.accepted import quoted
 from features.history.events import Events
+from features.history.reading import read_once
 from features.plan import ViewPlan
 from features.sketch import coupon
-from schemas.catalogue import topic
 
 __all__ = ["LakeEvents"]
 
 _CHUNK = 1 << 17  # events folded together; an entity that has more is a chunk by itself
 _BATCH = 1 << 15
-_ALWAYS = ("_partition", "_offset", "_timestamp")
 
 
 class LakeEvents:
@@ -42,6 +39,7 @@ class LakeEvents:
         arrival: events are known when they came (`_timestamp`) and not when they happened.
         scratch: a folder for what does not fit in memory; it may be removed afterwards.
         memory_mb: DuckDB's limit.
+        until_ms: what happened later is not read at all.
     """
 
     def __init__(
@@ -53,8 +51,10 @@ class LakeEvents:
         arrival: bool,
         scratch: Path,
         memory_mb: int,
+        until_ms: int | None = None,
     ) -> None:
         self._lake, self._views, self._precision, self._arrival = lake, views, precision, arrival
+        self._until_ms = until_ms
         self._connection = duckdb.connect(
             config={
                 "memory_limit": f"{memory_mb}MB",
@@ -108,22 +108,8 @@ class LakeEvents:
         views = [view for view in self._views if view.source_topic == topic_name]
         hashed = list(dict.fromkeys(name for view in views for name in _distinct(view)))
         kept = [*(k for v in views for k in v.entity), *(n for v in views for n in _numbers(v)), *hashed]
-        kept = list(dict.fromkeys(["event_id", *topic(topic_name).key, *kept, views[0].timestamp]))
         number = self.versions[topic_name]
-        if number is None:
-            nulls = ", ".join(f"NULL AS {quoted(name)}" for name in (*kept, *_ALWAYS, "_hash"))
-            run(f"CREATE TEMP TABLE read AS SELECT {nulls} WHERE false")
-        else:
-            there = frozenset(columns(self._lake, topic_name, number).names)
-            wanted = [*columns_checked(topic_name, there), *_ALWAYS, "_tombstone", "_raw"]
-            source = relation(self._connection, self._lake, topic_name, version=number, select=wanted)
-            named = ", ".join(map(quoted, [*kept, *_ALWAYS]))
-            source.query(
-                "read_rows",
-                f"CREATE TEMP TABLE read AS SELECT {named}, {hash_sql(topic_name)} AS _hash FROM read_rows "
-                f"WHERE {accepted_sql(topic_name, there)}",
-            )
-        run(f"CREATE TEMP VIEW once AS {once_sql(topic_name, 'read')}")
+        read_once(self._connection, self._lake, topic_name, number, kept, until_ms=self._until_ms)
         for name in hashed:
             self._hash_values(name)
         joins = " ".join(

@@ -66,6 +66,7 @@ class History:
         as_of: whether late events are included or only what was known.
         memory_mb: DuckDB's limit; with what a chunk of events takes, the process needs about 1 GB more.
         scratch: where the scratch folder is made; default: the system's.
+        until_ms: the lake as if it ended then: later events are not read at all.
         progress: called with a line from time to time.
 
     Raises:
@@ -82,6 +83,7 @@ class History:
         as_of: AsOf | str = AsOf.EVENT,
         memory_mb: int = _MEMORY_MB,
         scratch: Path | None = None,
+        until_ms: int | None = None,
         progress: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.views = choose(plan, names)
@@ -96,6 +98,7 @@ class History:
                 arrival=self.as_of is AsOf.ARRIVAL,
                 scratch=self._scratch,
                 memory_mb=memory_mb,
+                until_ms=until_ms,
             )
         except BaseException:
             shutil.rmtree(self._scratch, ignore_errors=True)

@@ -1,0 +1,76 @@
+"""ONNX graphs around what the converters give: one input `input`, one output `output`, nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+__all__ = ["INPUT", "OPSET", "OUTPUT", "finished", "merged_trees", "node"]
+
+INPUT, OUTPUT = "input", "output"
+OPSET = {"": 17, "ai.onnx.ml": 3}
+"""Operator sets that every runtime in use knows: ONNX Runtime, Triton, TensorRT's fallback."""
+
+
+def node(kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> Any:
+    """Return a node with one output."""
+    from onnx import helper
+
+    return helper.make_node(kind, list(inputs), [output], **attributes)
+
+
+def finished(nodes: Sequence[Any], constants: dict[str, Any], inputs: int, outputs: int, name: str) -> bytes:
+    """Return the checked model of nodes from `input` to `output`; `constants` are numpy arrays by name."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    graph = helper.make_graph(
+        list(nodes),
+        name,
+        [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["n", inputs])],
+        [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["n", outputs])],
+        [numpy_helper.from_array(np.asarray(value), key) for key, value in constants.items()],
+    )
+    opsets = [helper.make_opsetid(domain, version) for domain, version in OPSET.items()]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=8, producer_name="dealeriq")
+    onnx.checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def merged_trees(trees: Sequence[Any], output: str) -> Any:
+    """Return one TreeEnsembleRegressor that answers [n, trees]: one look at a row for all quantiles.
+
+    Each of `trees` is a TreeEnsembleRegressor node of one target.
+    """
+    columns: dict[str, list[Any]] = {}
+    shift = 0
+    for target, each in enumerate(trees):
+        given = {a.name: _value(a) for a in each.attribute}
+        count = max(given["nodes_treeids"], default=-1) + 1
+        for name, value in given.items():
+            if isinstance(value, list) and (name.startswith(("nodes_", "target_"))):
+                if name in ("nodes_treeids", "target_treeids"):
+                    value = [tree + shift for tree in value]
+                if name == "target_ids":
+                    value = [target] * len(value)
+                columns.setdefault(name, []).extend(value)
+        if base := given.get("base_values"):
+            columns.setdefault("base_values", []).extend(base)
+        shift += count
+    return node(
+        "TreeEnsembleRegressor", [INPUT], output, domain="ai.onnx.ml", n_targets=len(trees),
+        aggregate_function="SUM", post_transform="NONE", **columns,
+    )  # fmt: skip
+
+
+def _value(attribute: Any) -> Any:
+    from onnx import helper
+
+    found = helper.get_attribute_value(attribute)
+    if isinstance(found, bytes):
+        return found.decode()
+    if isinstance(found, list | tuple) or hasattr(found, "__iter__"):
+        return [each.decode() if isinstance(each, bytes) else each for each in found]
+    return found

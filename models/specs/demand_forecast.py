@@ -1,0 +1,172 @@
+"""What a dealer will sell of a category in the next seven days, as quantiles."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from models.inputs import Calendar, Code, Feature, Holidays, Input, Ratio
+from models.rules import InsightRule
+from models.spec import DAY_MS, Fitted, Floats, Gate, Label, ModelSpec
+from models.training import metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from models.training.events import Stream
+    from models.training.sets import TrainingSet
+
+__all__ = ["DemandForecast"]
+
+_WEEK, _KEYS = 7 * DAY_MS, ("dealer_id", "category")
+_LEVELS = (0.1, 0.5, 0.9)
+_ACTIVE = 90 * DAY_MS  # as long as the feature view's time to live
+_NEW = 28 * DAY_MS
+
+
+def _inputs() -> tuple[Input, ...]:
+    of_category = [
+        Feature(name, "dealer_category_orders", name)
+        for what in ("count", "amount_sum", "quantity_sum")
+        for name in (f"{what}_24h", f"{what}_7d", f"{what}_30d", f"{what}_90d")
+    ]
+    of_dealer = [
+        Feature(f"dealer_{name}", "dealer_orders", name)
+        for name in ("amount_sum_7d", "amount_sum_30d", "amount_sum_90d", "count_30d")
+    ]
+    return (
+        *of_category,
+        Feature("amount_mean_90d", "dealer_category_orders", "amount_mean_90d"),
+        Feature("amount_max_90d", "dealer_category_orders", "amount_max_90d"),
+        *of_dealer,
+        Ratio("last_week", "amount_sum_7d", "amount_sum_30d", 30 / 7),
+        Ratio("last_month", "amount_sum_30d", "amount_sum_90d", 3.0),
+        Ratio("dealer_last_week", "dealer_amount_sum_7d", "dealer_amount_sum_30d", 30 / 7),
+        Ratio("dealer_last_month", "dealer_amount_sum_30d", "dealer_amount_sum_90d", 3.0),
+        Ratio("share_of_dealer", "amount_sum_90d", "dealer_amount_sum_90d"),
+        Calendar("weekday", "weekday"),
+        Calendar("day_of_month", "day_of_month"),
+        Holidays("holidays_ahead", 7, ()),
+        Code("category_code", "category", ()),
+    )
+
+
+class DemandForecast(ModelSpec):
+    """LightGBM quantile regression on a log scale, around the mean week of the last 30 days.
+
+    One model for all dealers and categories, so a new dealer is forecast by what others like it did. A row is a
+    dealer's category once a week, on a weekday of its own, while it has sold anything in the last 90 days.
+    """
+
+    name = "demand_forecast"
+    summary = "What a dealer will sell of a category in the next 7 days: 10 %, 50 % and 90 % quantiles."
+    entity = _KEYS
+    subject_type = "dealer_category"
+    inputs = _inputs()
+    label = Label("orders", _WEEK, DAY_MS, "number", "amount ordered in the 7 days after the row's time")
+    outputs = ("q10", "q50", "q90")
+    score = "q50"
+    gate = Gate("wql")
+    rules = (
+        InsightRule(
+            "demand_surge", "q50", round(1.5 * 7 / 30, 4), "notice",
+            "{subject_id}: {score:.0f} expected in the next 7 days, half as much again as usual: {reasons}.",
+            over="amount_sum_30d", hysteresis=0.05, cool_down_ms=3 * DAY_MS,
+        ),
+    )  # fmt: skip
+
+    def rows(self, stream: Stream) -> pa.Table:
+        """Return each active dealer's category once a week."""
+        days = stream.summed("orders", _KEYS, [])
+        number = _numbers(days)
+        time = days["event_time"].to_numpy()
+        first = np.full(number.max() + 1, np.iinfo(np.int64).max)
+        np.minimum.at(first, number, time)
+        end = int(time.max()) + DAY_MS
+        # The entity's place in the week is taken from its number in order of first sale and name.
+        phase = np.arange(len(first)) % 7 * DAY_MS
+        weeks = np.arange(int(time.min()) // _WEEK * _WEEK, end + 1, _WEEK)
+        entity = np.repeat(np.arange(len(first)), len(weeks))
+        at = np.tile(weeks, len(first)) + phase[entity]
+        place = np.searchsorted(number * (end + 2) + time, entity * (end + 2) + np.minimum(at, end))
+        last = time[np.maximum(place - 1, 0)] + DAY_MS
+        active = (first[entity] < at) & (at - last <= _ACTIVE)
+        one = np.searchsorted(number, np.arange(len(first)))
+        keys = {key: days[key].take(pa.array(one[entity[active]])) for key in _KEYS}
+        age = (at - first[entity])[active]
+        return pa.table({**keys, "event_timestamp": at[active], "age_ms": age})
+
+    def labels(self, rows: pa.Table, stream: Stream) -> Floats:
+        """Return the amount ordered in the seven days after."""
+        return stream.after(rows, "orders", _KEYS, self.label.horizon_ms, "amount")
+
+    def resolve(self, rows: pa.Table) -> tuple[Input, ...]:
+        """Fill in the categories, and the holidays of the years around."""
+        return tuple(_resolved(each, rows) for each in self.inputs)
+
+    def train(self, data: TrainingSet, fit: NDArray[np.int64], tune: NDArray[np.int64], seed: int) -> Fitted:
+        """Fit one booster a quantile to log(1 + y), less the offset."""
+        from models.training.boosted import Boosted, Offset, boost, with_missing
+
+        names = [each.name for each in data.inputs]
+        offset = Offset(names.index("amount_sum_30d"), 7 / 30)
+        start, y = offset.of(data.x), np.log1p(data.y)
+        weights = np.sqrt(np.expm1(start) + 1.0)  # a large series counts more, as it does in the metric
+        boosters = [
+            boost(
+                {"objective": "quantile", "alpha": level, "num_leaves": 31, "learning_rate": 0.06,
+                 "min_data_in_leaf": 100, "feature_fraction": 0.7, "bagging_fraction": 0.7, "bagging_freq": 1},
+                with_missing(data.x[fit], seed), (y - start)[fit], (data.x[tune], (y - start)[tune]),
+                seed=seed, rounds=400, weights=(weights[fit], weights[tune]),
+            )
+            for level in _LEVELS
+        ]  # fmt: skip
+        return Boosted(boosters, "log", offset=offset)
+
+    def baseline(self, data: TrainingSet, at: NDArray[np.int64]) -> Floats:
+        """Return last week again (seasonal naive), for every quantile."""
+        week = np.nan_to_num(data.column("amount_sum_7d")[at].astype(np.float64))
+        return np.repeat(week[:, None], len(_LEVELS), axis=1)
+
+    def metrics(self, truth: Floats, answers: Floats, weights: Floats | None = None) -> dict[str, float]:
+        """Return the weighted quantile loss and its like."""
+        return metrics.quantiles(truth, answers, _LEVELS, weights)
+
+    def segments(self, data: TrainingSet) -> Mapping[str, NDArray[np.bool_]]:
+        """Return the large categories, and the dealers' size."""
+        category, size = data.key("category"), np.nan_to_num(data.column("dealer_amount_sum_90d"))
+        names, counts = np.unique(category.astype(str), return_counts=True)
+        large = names[np.argsort(-counts)][:8]
+        middle = float(np.median(size))
+        return {
+            **{f"category={name}": category == name for name in large},
+            "dealer=small": size <= middle,
+            "dealer=large": size > middle,
+        }
+
+    def cold(self, data: TrainingSet) -> NDArray[np.bool_]:
+        """Return the rows whose dealer began to sell the category less than four weeks before."""
+        return np.asarray(data.frame["age_ms"].to_numpy() < _NEW)
+
+
+def _numbers(days: pa.Table) -> NDArray[np.int64]:
+    """Number the entities of rows that are sorted by them."""
+    changed = np.zeros(len(days), np.bool_)
+    for key in _KEYS:
+        codes = days[key].combine_chunks().dictionary_encode().indices.to_numpy()
+        changed[1:] |= codes[1:] != codes[:-1]
+    return np.cumsum(changed).astype(np.int64)
+
+
+def _resolved(each: Input, rows: pa.Table) -> Input:
+    if isinstance(each, Code):
+        return Code(each.name, each.key, tuple(sorted(set(rows[each.key].to_pylist()))))
+    if isinstance(each, Holidays):
+        from models.training.holidays import holiday_days
+
+        return Holidays(each.name, each.days, holiday_days(rows["event_timestamp"].to_numpy()))
+    return each

@@ -1,0 +1,143 @@
+"""What had happened by the time of training: the lake's events that count, and what came after a moment.
+
+Rows and labels of training sets come from here; inputs come from `features.history` alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from connectors.lake import Lake, LakeTableMissingError, Root, lake_of, translated, version
+from features.history import TIME_COLUMN
+from features.history.accepted import quoted
+from features.history.reading import read_once
+
+__all__ = ["Stream", "codes"]
+
+Longs = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+class Stream:
+    """The lake's accepted events, each id once, as if the stream had ended at `until_ms` (None: as it is).
+
+    `versions` hold each topic's table at a version; a topic that is not named is read at its newest. Use it as
+    a context manager. Raises LakeError and its like.
+    """
+
+    def __init__(
+        self,
+        lake: Root,
+        until_ms: int | None = None,
+        *,
+        versions: dict[str, int | None] | None = None,
+        memory_mb: int = 768,
+    ) -> None:
+        self._lake: Lake = lake_of(lake)
+        self.until_ms, self.versions = until_ms, dict(versions or {})
+        self._connection = duckdb.connect(
+            config={"memory_limit": f"{memory_mb}MB", "preserve_insertion_order": False}
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._connection.close()
+
+    def events(self, topic_name: str, columns: Sequence[str], where: str = "true") -> pa.Table:
+        """Return the events with `columns` and `event_time`, in the order of event time and position."""
+        return self._query(
+            topic_name,
+            columns,
+            f"SELECT {', '.join(map(quoted, dict.fromkeys([*columns, 'event_time'])))} FROM once WHERE {where} "
+            "ORDER BY event_time, _partition, _offset",
+        )
+
+    def summed(
+        self, topic_name: str, keys: Sequence[str], values: Sequence[str], step_ms: int = 86_400_000
+    ) -> pa.Table:
+        """Return, for each entity and step of event time, the events' count (`n`) and the sums of `values`."""
+        named, step = ", ".join(map(quoted, keys)), f"event_time // {step_ms} * {step_ms}"
+        sums = "".join(f", sum({quoted(each)}) AS {quoted(each)}" for each in values)
+        return self._query(
+            topic_name,
+            [*keys, *values],
+            f"SELECT {named}, {step} AS event_time, count(*) AS n{sums} FROM once GROUP BY ALL "
+            f"ORDER BY {named}, event_time",
+        )
+
+    def latest_ms(self, topic_name: str) -> int | None:
+        """Return the latest event time of a topic, or None where it has no event."""
+        (found,) = self._query(topic_name, [], "SELECT max(event_time) AS latest FROM once")[
+            "latest"
+        ].to_pylist()
+        return found  # type: ignore[no-any-return]
+
+    def after(
+        self, rows: pa.Table, topic_name: str, keys: Sequence[str], horizon_ms: int, value: str | None = None
+    ) -> Floats:
+        """Return, for each row, the sum of `value` (None: the count) of its entity's events in (t, t +
+        horizon].
+
+        An entity that has no event there has 0.
+        """
+        events = self.events(topic_name, [*keys, *([value] if value else [])])
+        number, asked = codes(events, rows, keys)
+        order = np.lexsort((events["event_time"].to_numpy(), number))
+        number, time = number[order], events["event_time"].to_numpy()[order]
+        worth = events[value].to_numpy()[order].astype(np.float64) if value else np.ones(len(order))
+        total = np.concatenate([[0.0], np.cumsum(worth)])
+        at = rows[TIME_COLUMN].to_numpy()
+        first = _search(number, time, asked, at)
+        beyond = _search(number, time, asked, at + horizon_ms)
+        found: Floats = total[beyond] - total[first]
+        return found
+
+    def _query(self, topic_name: str, columns: Sequence[str], query: str) -> pa.Table:
+        if topic_name not in self.versions:
+            try:
+                self.versions[topic_name] = version(self._lake, topic_name)
+            except LakeTableMissingError:
+                self.versions[topic_name] = None
+        number = self.versions[topic_name]
+        with translated(f"{self._lake.url}/{topic_name}"):
+            read_once(self._connection, self._lake, topic_name, number, columns, until_ms=self.until_ms)
+            found = self._connection.sql(query).to_arrow_table()
+            self._connection.execute("DROP VIEW once; DROP TABLE read")
+        return found
+
+
+def codes(events: pa.Table, rows: pa.Table, keys: Sequence[str]) -> tuple[Longs, Longs]:
+    """Return the number of each event's and each row's entity, the same number for the same keys."""
+    both = np.zeros(len(events) + len(rows), np.int64)
+    for key in keys:
+        column: Any = pa.concat_arrays([_text(events[key]), _text(rows[key])]).dictionary_encode()
+        both = both * len(column.dictionary) + column.indices.to_numpy()
+    return both[: len(events)], both[len(events) :]
+
+
+def _text(column: Any) -> pa.Array:
+    return pa.concat_arrays(column.cast(pa.string()).chunks) if column.num_chunks else pa.array([], pa.string())
+
+
+def _search(number: Longs, time: Longs, asked: Longs, at: Longs) -> Longs:
+    """For each asked (entity, time), the first place in the sorted events behind everything at or before it."""
+    low, span = (int(time.min()), int(np.ptp(time)) + 2) if len(time) else (0, 2)
+    known, wanted = np.unique(number), np.clip(at - low + 1, 0, span - 1)
+    dense = np.searchsorted(known, number) * span + (time - low + 1)
+    there = np.searchsorted(known, asked)
+    found = np.searchsorted(dense, there * span + wanted, "right")
+    missing = (
+        (there == len(known)) | (known[np.minimum(there, len(known) - 1)] != asked) if len(known) else True
+    )
+    return np.where(missing, 0, found).astype(np.int64)

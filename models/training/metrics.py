@@ -1,0 +1,89 @@
+"""The metrics that models are judged by, weighted, so that a bootstrap is a change of weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["SMALLER", "binary", "mase", "quantiles"]
+
+Floats = NDArray[np.float64]
+
+SMALLER = frozenset({"wql", "mae", "mase", "calibration_error", "brier", "log_loss", "coverage_error"})
+"""Metrics of which less is better."""
+
+
+def quantiles(
+    truth: Floats, answers: Floats, levels: Sequence[float], weights: Floats | None = None
+) -> dict[str, float]:
+    """Return metrics of quantile forecasts, `answers` [rows, levels].
+
+    `wql`: twice the pinball loss over all levels, divided by the sum of the truth and averaged over the levels,
+    as
+    in Amazon's forecasting literature (Salinas et al., DeepAR, 2020). `mae` of the middle level;
+    `coverage_error`: how far the share of truths between the outer levels is from what they promise.
+    """
+    w = np.ones(len(truth)) if weights is None else weights
+    total = max(float((w * np.abs(truth)).sum()), 1e-12)
+    losses = []
+    for at, level in enumerate(levels):
+        error = truth - answers[:, at]
+        losses.append(2.0 * float((w * np.maximum(level * error, (level - 1) * error)).sum()) / total)
+    middle = int(np.argmin(np.abs(np.asarray(levels) - 0.5)))
+    inside = (truth >= answers[:, 0]) & (truth <= answers[:, -1])
+    found = {
+        "wql": float(np.mean(losses)),
+        "mae": float((w * np.abs(truth - answers[:, middle])).sum() / max(float(w.sum()), 1e-12)),
+    }
+    if len(levels) > 1:
+        share = float((w * inside).sum() / max(float(w.sum()), 1e-12))
+        found["coverage"] = share
+        found["coverage_error"] = abs(share - (levels[-1] - levels[0]))
+    return found
+
+
+def mase(truth: Floats, answers: Floats, scale: Floats, weights: Floats | None = None) -> float:
+    """Return the mean absolute scaled error: each row's error over `scale`, its series' in-sample naive error.
+
+    Hyndman & Koehler, 2006. Rows whose scale is 0 or missing say nothing and are left out.
+    """
+    good = np.isfinite(scale) & (scale > 0)
+    w = (np.ones(len(truth)) if weights is None else weights)[good]
+    return float((w * np.abs(truth - answers)[good] / scale[good]).sum() / max(float(w.sum()), 1e-12))
+
+
+def binary(truth: Floats, answers: Floats, weights: Floats | None = None) -> dict[str, float]:
+    """Return metrics of a probability: `auc`, `average_precision`, `brier`, `log_loss`, `calibration_error`.
+
+    The calibration error is that of twenty bins of equally many rows (Naeini et al., 2015). One class alone has
+    no AUC: NaN.
+    """
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    w = np.ones(len(truth)) if weights is None else weights
+    p = answers.reshape(len(truth))
+    both = bool((w * truth).sum() > 0) and bool((w * (1 - truth)).sum() > 0)
+    clipped, total = np.clip(p, 1e-7, 1 - 1e-7), max(float(w.sum()), 1e-12)
+    losses = -(truth * np.log(clipped) + (1 - truth) * np.log1p(-clipped))
+    return {
+        "auc": float(roc_auc_score(truth, p, sample_weight=w)) if both else float("nan"),
+        "average_precision": float(average_precision_score(truth, p, sample_weight=w))
+        if both
+        else float("nan"),
+        "brier": float((w * (p - truth) ** 2).sum() / total),
+        "log_loss": float((w * losses).sum() / total),
+        "calibration_error": _calibration(truth, p, w),
+    }
+
+
+def _calibration(truth: Floats, p: Floats, w: Floats, bins: int = 20) -> float:
+    order = np.argsort(p, kind="stable")
+    w, truth, p = w[order], truth[order], p[order]
+    edges = np.searchsorted(np.cumsum(w), np.linspace(0, w.sum(), bins + 1)[1:-1])
+    error = 0.0
+    for some in np.split(np.arange(len(p)), edges):
+        if len(some):
+            error += abs(float((w[some] * (p[some] - truth[some])).sum()))
+    return error / max(float(w.sum()), 1e-12)

@@ -1,0 +1,41 @@
+"""One lake and one training set of each model, made once a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from features.plan import load
+from models.spec import Fitted, ModelSpec
+from models.specs import specs
+from models.training.sets import Parts, TrainingSet, build, split
+from tests.models.year import write_year
+
+
+@pytest.fixture(scope="session")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("lake")
+    write_year(root)
+    return root
+
+
+class Trained:
+    """A spec with its set, parts and model; the model is trained when it is first asked for."""
+
+    def __init__(self, spec: ModelSpec, data: TrainingSet) -> None:
+        self.spec, self.data = spec, data
+        self.parts: Parts = split(data)
+        self._fitted: Fitted | None = None
+
+    @property
+    def fitted(self) -> Fitted:
+        if self._fitted is None:
+            self._fitted = self.spec.train(self.data, self.parts.fit, self.parts.tune, 7)
+        return self._fitted
+
+
+@pytest.fixture(scope="session", params=sorted(specs()))
+def trained(request: pytest.FixtureRequest, lake: Path) -> Trained:
+    spec = specs()[request.param]
+    return Trained(spec, build(spec, load(), lake))
