@@ -340,6 +340,9 @@ class LakeSettings(_Section):
             "AWS_CONDITIONAL_PUT": "etag",
             "CONNECT_TIMEOUT": "5s",
             "TIMEOUT": "60s",
+            # Whoever must wait longer says so and tries again by itself.
+            "max_retries": "5",
+            "retry_timeout": "30s",
         }
         return {name: value for name, value in options.items() if value is not None}
 

@@ -17,7 +17,9 @@ PROMISED = [
     "undecodable bytes", "unknown schema id", "missing field", "absurd field", "unknown dealer", "duplicate id",
     "late or out of order", "null key", "5 MB message", "tombstone for an unknown key",
     "other partitions than declared", "registry down", "Redis full", "Redis down", "port taken", "disk full",
-    "no Java", "Python too new", "corrupted jar",
+    "no Java", "Python too new", "corrupted jar", "half-written commit", "missing Parquet file",
+    "two writers at once", "lake of another version", "wrong columns", "in the future", "without a zone",
+    "S3 down", "S3 refusing",
 ]  # fmt: skip
 
 

@@ -160,7 +160,13 @@ def test_every_error_says_what_to_do() -> None:
             yield each
             yield from below(each)
 
-    assert {kind.__name__ for kind in below(DealerIQError) if not kind.remedy} == set()
+    found = set(below(DealerIQError))
+    assert {kind.__name__ for kind in found if not kind.remedy} == set()
+    for kind in found:
+        for command in re.findall(r"`(dealeriq [^`]+)`", kind.remedy):
+            assert unknown(shlex.split(command)) is None, (kind.__name__, command)
+        for page in re.findall(r"\bdocs/[\w/.-]+\.md\b", kind.remedy):
+            assert (ROOT / page).exists(), (kind.__name__, page)
 
 
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from connectors.lake.current import refresh
 from connectors.lake.errors import (
     LakeBrokenError,
+    LakeBucketMissingError,
     LakeConflictError,
     LakeError,
     LakeFileMissingError,
@@ -15,6 +16,7 @@ from connectors.lake.errors import (
 )
 from connectors.lake.layout import app_id, arrow_schema, default_topics, table_url
 from connectors.lake.location import Lake, Root, lake_at, lake_of
+from connectors.lake.objects import put_aside
 from connectors.lake.reading import (
     LakeFile,
     active_files,
@@ -33,6 +35,7 @@ __all__ = [
     "Compacted",
     "Lake",
     "LakeBrokenError",
+    "LakeBucketMissingError",
     "LakeConflictError",
     "LakeError",
     "LakeFile",
@@ -56,6 +59,7 @@ __all__ = [
     "lake_of",
     "open_delta",
     "positions",
+    "put_aside",
     "refresh",
     "relation",
     "scan_sql",

@@ -17,7 +17,7 @@ import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 
 from connectors.identity import id_field
-from connectors.lake.errors import LakeTableMissingError, translated
+from connectors.lake.errors import LakeConflictError, LakeTableMissingError, translated
 from connectors.lake.layout import app_id, arrow_schema, table_url
 from connectors.lake.location import Root, lake_of
 from connectors.lake.reading import relation
@@ -119,6 +119,8 @@ def _write(
             storage_options=dict(lake.options) or None,
             raise_if_key_not_exists=False,
         )
+        if read_positions(table, topic_name):
+            raise LakeConflictError(f"{table.table_uri} was made and filled by another process")
     transactions = [Transaction(app_id(topic_name, n), offset) for n, offset in sorted(positions.items())]
     write_deltalake(
         table,

@@ -10,6 +10,7 @@ from schemas.errors import DealerIQError
 
 __all__ = [
     "LakeBrokenError",
+    "LakeBucketMissingError",
     "LakeConflictError",
     "LakeError",
     "LakeFileMissingError",
@@ -42,6 +43,13 @@ class LakeRefusedError(LakeError):
     exit_code = 3
 
 
+class LakeBucketMissingError(LakeError):
+    """The bucket that lake.url names is not there."""
+
+    remedy = "Make the bucket, or name another in lake.url; the lake view makes everything below it."
+    exit_code = 5
+
+
 class LakeTableMissingError(LakeError):
     """A topic has no table (or not this version of it)."""
 
@@ -50,7 +58,7 @@ class LakeTableMissingError(LakeError):
 
 
 class LakeLayoutError(LakeError):
-    """A table that this release did not lay out. Nothing is written to it."""
+    """A table of another layout, or of a Delta version that this release does not know. Nothing is written."""
 
     remedy = "Point lake.url at another root, or fill the table anew: `dealeriq lake rebuild TOPIC`."
     exit_code = 5
@@ -94,9 +102,10 @@ _AWAY = re.compile(
     r"|\b50[0234]\b|SlowDown|ServiceUnavailable|No space left|Too many open files|broken pipe",
     re.IGNORECASE,
 )
+_BUCKET = re.compile(r"NoSuchBucket|bucket does not exist", re.IGNORECASE)
+_FOREIGN = re.compile(r"unsupported|is not supported|table features must", re.IGNORECASE)
 _MISSING_TABLE = re.compile(
-    r"not a delta table|no files in log segment|invalid version|not the same as the specified|NoSuchBucket",
-    re.IGNORECASE,
+    r"not a delta table|no files in log segment|invalid version|not the same as the specified", re.IGNORECASE
 )
 _MISSING_FILE = re.compile(r"not found|No such file|No files found|\b404\b|NoSuchKey", re.IGNORECASE)
 _CONFLICT = re.compile(r"concurrent|already exists|conflict|maximum number of attempts", re.IGNORECASE)
@@ -120,14 +129,22 @@ def translated(where: str) -> Iterator[None]:
 def _class_of(error: Exception) -> type[LakeError] | None:
     from deltalake.exceptions import DeltaError, TableNotFoundError
 
+    if _BUCKET.search(str(error)):
+        return LakeBucketMissingError
     text = re.sub(r"\S*/\S*", "", str(error))  # names of files hold any digits
+    if type(error).__name__ in ("BinderException", "ParserException", "CatalogException"):
+        return None  # a query of ours is wrong, not the lake
     foreign = isinstance(error, DeltaError | OSError) or type(error).__module__.startswith(
         ("deltalake", "_internal", "_duckdb", "duckdb", "pyarrow")
     )
     if not foreign:
         return None
     # Order matters: a refusal is often wrapped in words about retries or files.
-    for pattern, kind in ((_REFUSED, LakeRefusedError), (_AWAY, LakeUnavailableError)):
+    for pattern, kind in (
+        (_REFUSED, LakeRefusedError),
+        (_AWAY, LakeUnavailableError),
+        (_FOREIGN, LakeLayoutError),
+    ):
         if pattern.search(text):
             return kind
     if isinstance(error, TableNotFoundError) or _MISSING_TABLE.search(text):
@@ -142,5 +159,7 @@ def _class_of(error: Exception) -> type[LakeError] | None:
 
 
 def _first_sentence(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
+    plain = re.sub(r"\x1b\[[\d;]*m", "", str(error)).replace("\N{DOWNWARDS ARROW WITH TIP RIGHTWARDS}", "-")
+    plain = re.split(r"\s+0: (?=<unknown>|\w+::|std)", plain)[0]  # a stack of Rust functions
+    text = " ".join(plain.split()) or type(error).__name__
     return text if len(text) <= 300 else f"{text[:297]}..."

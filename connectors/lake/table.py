@@ -17,6 +17,7 @@ from deltalake import (
 )
 
 from connectors.lake.errors import (
+    LakeBrokenError,
     LakeConflictError,
     LakeLayoutError,
     LakeReplacedError,
@@ -25,6 +26,7 @@ from connectors.lake.errors import (
 )
 from connectors.lake.layout import DATE, LAYOUT, LAYOUT_PROPERTY, app_id, arrow_schema, table_url
 from connectors.lake.location import Root, lake_of
+from connectors.lake.objects import unreadable_commit
 from schemas.catalogue import topic
 
 __all__ = ["CONFIGURATION", "LakeTable", "open_delta", "read_positions"]
@@ -97,14 +99,18 @@ class LakeTable:
         raise conflict
 
     def _commit(self, rows: pa.Table, positions: Mapping[int, int]) -> int:
-        held = self._positions
+        if self._table is None:
+            with translated(self.url):
+                self._create()
+            self.reload()  # another writer may have made it, and filled it, in the same moment
+        table, held = self._table, self._positions
+        assert table is not None, self.url
         moved = {number: offset for number, offset in positions.items() if offset > held.get(number, -1)}
         if not moved:
             return 0
         fresh = _above(rows, held)
         transactions = [Transaction(app_id(self.topic, n), offset) for n, offset in sorted(moved.items())]
         with translated(self.url):
-            table = self._table if self._table is not None else self._create()
             names = set(pa.schema(table.schema().to_arrow()).names)
             # A new field of the schema becomes a column here; a column whose field went stays, and is null.
             merge = names != set(self.schema.names)
@@ -156,8 +162,8 @@ class LakeTable:
             return None
         return number, found.st_ino, found.st_mtime_ns
 
-    def _create(self) -> DeltaTable:
-        return DeltaTable.create(
+    def _create(self) -> None:
+        DeltaTable.create(
             self.url,
             self.schema,
             mode="ignore",
@@ -186,9 +192,13 @@ def open_delta(root: Root, topic_name: str, version: int | None = None, *, curre
     """
     lake = lake_of(root)
     url = table_url(lake.url, topic_name, current=current)
-    with translated(url):
-        table = DeltaTable(url, version=version, storage_options=dict(lake.options) or None)
-        layout = table.metadata().configuration.get(LAYOUT_PROPERTY)
+    try:
+        with translated(url):
+            table = DeltaTable(url, version=version, storage_options=dict(lake.options) or None)
+            layout = table.metadata().configuration.get(LAYOUT_PROPERTY)
+    except LakeBrokenError as error:
+        broken = unreadable_commit(lake, topic_name, current=current)
+        raise LakeBrokenError(f"{broken} is not whole; {error}") if broken else error from error
     if layout != LAYOUT:
         came = "no layout of ours" if layout is None else f"layout {layout}"
         raise LakeLayoutError(f"{url} has {came}, and this release reads layout {LAYOUT}")

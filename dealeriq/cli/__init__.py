@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "topics": ("dealeriq.cli.topics", "List, describe and create the topics."),
     "dlq": ("dealeriq.cli.dlq", "Look at dead letters."),
     "serve": ("dealeriq.cli.serve", "Run the HTTP service."),
+    "lake": ("dealeriq.cli.lake", "List the lake's tables, tidy them, fill one anew."),
     "warehouse": ("dealeriq.cli.warehouse", "Build, test and list the warehouse over the lake."),
     "verify": ("dealeriq.cli.verify", "Compare every store with the log."),
 }

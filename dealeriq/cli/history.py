@@ -46,7 +46,9 @@ def command(
     statuses: Annotated[
         bool, typer.Option("--statuses", help="Add a column for each value that says why it is what it is.")
     ] = False,
-    lake: Annotated[str | None, typer.Option(help="Folder of the lake; default: lake.url.")] = None,
+    lake: Annotated[
+        str | None, typer.Option(help="Folder or s3://bucket/prefix of the lake; default: lake.url.")
+    ] = None,
     memory_mb: Annotated[int, typer.Option(min=128, help="DuckDB's memory; the rest goes to disk.")] = 768,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output file.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Say what was done as one JSON document.")] = False,
@@ -73,7 +75,9 @@ def command(
     if out.exists() and not overwrite:
         raise OutputExistsError(f"{out} exists")
     frame = read_frame(entities, {TIME_COLUMN, *(key for view in views for key in view.entity)})
-    root = lake if lake is not None else lake_at(settings.lake, settings.data_dir)
+    if lake is not None:
+        settings.lake.url = lake
+    root = lake_at(settings.lake, settings.data_dir)
     with History(compiled, names, root, as_of=as_of, memory_mb=memory_mb) as history:
         times = read_rows(frame, views, history.columns).time  # all rows are checked before one is computed
         for topic, number in history.origin.versions.items():

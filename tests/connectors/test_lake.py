@@ -1,6 +1,8 @@
 """Lake tables on a local folder: rows equal records, positions are atomic, and what is broken says so."""
 
 import io
+import json
+import re
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +32,8 @@ from connectors.lake import (
     default_topics,
     files,
     positions,
+    put_aside,
+    refresh,
     relation,
     scan_sql,
     translated,
@@ -164,6 +168,19 @@ def test_a_commit_that_was_overtaken_in_between_is_refused_as_a_whole(root: Path
     assert ids(sql, root) == [(0, 0), (0, 1)]
 
 
+def test_a_table_that_another_writer_made_and_filled_in_the_same_moment_gets_each_row_once(
+    root: Path, sql: Any
+) -> None:
+    class Overtaken(LakeTable):
+        def _create(self) -> None:
+            write_events(root, "orders", [order(0), order(1)])
+            super()._create()
+
+    rows = Rows("orders", schema_of("orders")).of(messages("orders", [order(0), order(1), order(2)]))
+    assert Overtaken(root, "orders").append(rows, {0: 3}) == 1
+    assert ids(sql, root) == [(0, 0), (0, 1), (0, 2)]
+
+
 @pytest.mark.parametrize("refilled", [False, True])
 def test_a_table_that_went_while_it_was_written_to_is_refused(root: Path, refilled: bool) -> None:
     write_events(root, "orders", [order(0)])
@@ -282,10 +299,46 @@ def test_a_commit_that_was_cut_off_is_named_and_nothing_is_written(root: Path) -
     commit = root / "orders/_delta_log/00000000000000000002.json"
     whole = commit.read_bytes()
     commit.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(LakeBrokenError, match="orders"):
+    with pytest.raises(LakeBrokenError, match=re.escape(f"{commit} is not whole")):
         write_events(root, "orders", [order(2)])
     commit.write_bytes(whole)
     assert positions(root, "orders") == {0: 2}
+
+
+@pytest.mark.parametrize(
+    "protocol",
+    [
+        {"minReaderVersion": 99, "minWriterVersion": 99},
+        {
+            "minReaderVersion": 3, "minWriterVersion": 7,
+            "readerFeatures": ["ofTheFuture"], "writerFeatures": ["ofTheFuture"],
+        },
+    ],
+)  # fmt: skip
+def test_a_lake_of_a_newer_delta_version_is_refused(root: Path, protocol: dict[str, Any]) -> None:
+    write_events(root, "orders", [order(0)])
+    first = root / "orders/_delta_log/00000000000000000000.json"
+    lines = [json.loads(line) for line in first.read_text().splitlines()]
+    first.write_text("\n".join(json.dumps({"protocol": protocol} if "protocol" in x else x) for x in lines))
+    for act in (lambda: positions(root, "orders"), lambda: write_events(root, "orders", [order(1)])):
+        with pytest.raises(LakeLayoutError, match=r"Unsupported|not supported"):
+            act()
+    assert len(list((root / "orders/_delta_log").glob("*.json"))) == 2
+
+
+def test_a_table_put_aside_is_kept_and_filled_anew(root: Path, sql: Any) -> None:
+    write_events(root, "orders", [order(0), order(1)])
+    refresh(root, "orders")
+    aside = Path(put_aside(root, "orders"))
+    assert aside.parent == root / "aside"
+    assert DeltaTable(aside).to_pyarrow_table().num_rows == 2
+    with pytest.raises(LakeTableMissingError):
+        positions(root, "orders")
+    assert not (root / "current/orders").exists()
+    with pytest.raises(LakeTableMissingError):
+        put_aside(root, "orders")
+    write_events(root, "orders", [order(0)])
+    assert ids(sql, root) == [(0, 0)]
 
 
 def test_data_without_its_commit_is_no_part_of_the_table(root: Path, sql: Any) -> None:
