@@ -98,9 +98,34 @@ def chat_agent(settings: Settings) -> None:
     _agent(settings, "chat-agent")
 
 
-def feedback_agent(settings: Settings) -> None:
-    """Join feedback to what it is about."""
-    _agent(settings, "feedback-agent")
+def label_view(settings: Settings) -> None:
+    """Join feedback to what it is about, as labels."""
+    from connectors.kafka import ensure_topics, producer
+    from connectors.redis import connect
+    from connectors.registry import Registry
+    from streams.labels.store import LabelStore
+    from streams.views.label_view import LabelView
+    from streams.views.runner import ViewRunner
+
+    stop = _stop_on_signals()
+    _serve_metrics()
+    project = settings.features.project
+    registry = Registry(settings.registry)
+    view = LabelView(
+        LabelStore(connect(settings.redis), project, settings.agents.subject_days),
+        producer(settings.kafka, linger_ms=0),
+        registry.schema,
+        lambda: registry.register_all(["labels"])["labels-value"],
+    )
+    ensure_topics(settings.kafka, [*view.topics, *(f"{each}.dlq" for each in view.topics), "labels"])
+    ViewRunner(
+        settings.kafka,
+        view,
+        stop=stop,
+        batch_records=_LABEL_BATCH,
+        poll_ms=settings.features.poll_ms,
+        group=f"{project}-{view.name}",
+    ).run()
 
 
 def player(settings: Settings) -> None:
@@ -161,13 +186,14 @@ PROCESSES: dict[str, Callable[[Settings], None]] = {
     "lake-view": lake_view,
     "flink-jobs": flink_jobs,
     "chat-agent": chat_agent,
-    "feedback-agent": feedback_agent,
+    "label-view": label_view,
     "player": player,
     "verifier": verifier,
     "warehouse": warehouse,
     "http": http,
 }
 _WITHOUT_KAFKA = ("http",)
+_LABEL_BATCH = 1_000  # a batch waits for Kafka and twice for Redis: so many share that
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -218,7 +244,6 @@ def _agent(settings: Settings, name: str) -> None:
         name,
         settings.kafka,
         settings.registry,
-        settings.redis,
         folder,
         agents=settings.agents,
         text=settings.text,

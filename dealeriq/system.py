@@ -13,10 +13,10 @@ from connectors.registry import Registry
 from dealeriq.runtime import Supervisor
 from dealeriq.runtime.services.probe import answers
 
-__all__ = ["SERVICES", "System"]
+__all__ = ["PROCESSES", "SERVICES", "System"]
 
 SERVICES = ("kafka", "registry", "redis", "flink")
-_PROCESSES = ("flink-jobs", "feature-view", "lake-view", "chat-agent", "feedback-agent", "verifier", "http")
+PROCESSES = ("flink-jobs", "feature-view", "lake-view", "chat-agent", "label-view", "verifier", "http")
 
 
 @dataclass
@@ -42,7 +42,7 @@ class System:
         settings.http.url = settings.http.url or f"http://127.0.0.1:{port}"
         if self.clock == "event":
             settings.http.clock = "event"
-        names = [*_PROCESSES, *(["warehouse"] if settings.warehouse.every_s is not None else [])]
+        names = [*PROCESSES, *(["warehouse"] if settings.warehouse.every_s is not None else [])]
         for name in names:
             self.start_process(name, wait_s=0)
         for name in names:

@@ -4,30 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from redis.exceptions import RedisError
-
 from schemas.ids import derived_id
 from streams.agents.reading import Reader
 from streams.agents.stage import Derived, Record, Stage
-from streams.agents.subjects import Subject, Subjects
 
 __all__ = ["ChatStage"]
 
 
 class ChatStage(Stage):
-    """Reads what a message says.
-
-    Afterwards it keeps, in the online store, what feedback may ask about the message (`Subjects`).
-    """
+    """Reads what a message says."""
 
     name = "chat-agent"
     source = "chats"
     target = "chats.enriched"
-    retried = (RedisError,)
 
-    def __init__(self, reader: Reader, subjects: Subjects | None = None) -> None:
+    def __init__(self, reader: Reader) -> None:
         self._reader = reader
-        self._subjects = subjects
 
     def handle(self, records: Sequence[Record]) -> list[Derived]:
         """Return each message with its reading; its id follows from the message and the reader's version."""
@@ -42,15 +34,3 @@ class ChatStage(Stage):
             enriched["cause_id"] = cause
             derived.append(Derived(record["dealer_id"], enriched, cause))
         return derived
-
-    def after(self, records: Sequence[Record], derived: Sequence[Derived]) -> None:
-        """Make the messages findable for feedback."""
-        if self._subjects is not None:
-            self._subjects.write(
-                (
-                    "chat",
-                    each.record["cause_id"],
-                    Subject(each.record["dealer_id"], each.record["intent"], each.record["event_time"]),
-                )
-                for each in derived
-            )

@@ -6,17 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from connectors.kafka import ensure_topics, producer
-from connectors.redis import connect
 from connectors.registry import Registry
-from connectors.settings import KafkaSettings, RedisSettings, RegistrySettings
+from connectors.settings import KafkaSettings, RegistrySettings
 from models.text import TextSettings, packaged_encoder
 from schemas.errors import DealerIQError
 from streams.agents.chats import ChatStage
-from streams.agents.feedback import FeedbackStage
 from streams.agents.reading import Reader
 from streams.agents.settings import AgentSettings
 from streams.agents.stage import Stage
-from streams.agents.subjects import Subjects
 from streams.agents.worker import BatchWorker
 from streams.metrics import StageMeters, start_server
 
@@ -30,17 +27,12 @@ class UnknownAgentError(DealerIQError):
     exit_code = 2
 
 
-def _chats(redis: RedisSettings, agents: AgentSettings, text: TextSettings) -> Stage:
-    return ChatStage(Reader(packaged_encoder(text), agents.remembered_readings), _subjects(redis, agents))
+def _chats(agents: AgentSettings, text: TextSettings) -> Stage:
+    return ChatStage(Reader(packaged_encoder(text), agents.remembered_readings))
 
 
-def _feedback(redis: RedisSettings, agents: AgentSettings, text: TextSettings) -> Stage:
-    return FeedbackStage(_subjects(redis, agents))
-
-
-AGENTS: dict[str, Callable[[RedisSettings, AgentSettings, TextSettings], Stage]] = {
+AGENTS: dict[str, Callable[[AgentSettings, TextSettings], Stage]] = {
     "chat-agent": _chats,
-    "feedback-agent": _feedback,
 }
 
 
@@ -48,7 +40,6 @@ def main(
     name: str,
     kafka: KafkaSettings,
     registry: RegistrySettings,
-    redis: RedisSettings,
     data_dir: Path,
     agents: AgentSettings | None = None,
     text: TextSettings | None = None,
@@ -62,7 +53,7 @@ def main(
     if name not in AGENTS:
         raise UnknownAgentError(f"no agent is called {name!r}; there are {', '.join(AGENTS)}")
     agents, text = agents or AgentSettings(), text or TextSettings()
-    stage = AGENTS[name](redis, agents, text)
+    stage = AGENTS[name](agents, text)
     ensure_topics(kafka, [stage.source, f"{stage.source}.dlq", stage.target])
     meters = StageMeters(name)
     if metrics_port is not None:
@@ -91,7 +82,3 @@ def _run(
     finally:
         host.close()
     return 1 if host.failure is not None else code
-
-
-def _subjects(settings: RedisSettings, agents: AgentSettings) -> Subjects:
-    return Subjects(connect(settings), agents.subject_days)

@@ -20,5 +20,7 @@ class AgentSettings(BaseModel):
         20_000, ge=0, description="distinct texts whose reading is kept in memory (about 250 bytes each)"
     )
     subject_days: float = Field(
-        30.0, gt=0, description="how long feedback can find the chat it is about in the online store, days"
+        30.0,
+        gt=0,
+        description="how long a chat is known to the label view, and feedback waits for its chat, days",
     )

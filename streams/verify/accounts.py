@@ -2,14 +2,15 @@
 
 Of a topic that features are folded from: `applied`, `duplicate`, `dead_letter`, `late` (no window can hold it:
 it came after its tiles were gone), `aged` (it was applied, and its tiles have left retention since),
-`in_flight` (behind the common position). Of a topic that an agent reads: `applied` (an event was derived),
-`duplicate`, `dead_letter`, `in_flight`. What is in none of them is `lost`, and named in a finding.
+`in_flight` (behind the common position). Of a topic that events are derived from: `applied` (one was derived),
+`duplicate`, `dead_letter`, `in_flight`, `waiting` (held in a store until what it is about comes). What is in
+none of them is `lost`, and named in a finding.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -153,11 +154,13 @@ def agent_account(
     letters: Mapping[tuple[int, int], int],
     upto: Mapping[int, int],
     whole: bool,
+    waiting: Collection[str] = (),
 ) -> tuple[dict[str, int], list[Finding]]:
-    """Return how a topic's records ended at an agent, and what is missing or has no cause.
+    """Return how a topic's records ended at an agent or view, and what is missing or has no cause.
 
-    `upto` is what the agent had committed before `derived`, the `cause_id` of all that it produced, was read;
-    the source was read on afterwards. `whole` says that the source still holds its first record.
+    `upto` is what it had done before `derived`, the `cause_id` of all that it produced, was read; `waiting` are
+    the ids that it held between the two. The source was read on afterwards. `whole` says that the source still
+    holds its first record.
     """
     events = source.events()
     causes = derived["cause_id"].unique() if len(derived) else pl.Series("cause_id", [], pl.String)
@@ -182,7 +185,8 @@ def agent_account(
     )
     behind = _behind(firsts, upto)
     done, letter = firsts["_done"].to_numpy(), firsts["_letter"].to_numpy()
-    lost = firsts.filter(pl.Series(~done & ~letter & ~behind))
+    held = firsts["event_id"].is_in(list(waiting)).to_numpy() & ~done & ~letter & ~behind
+    lost = firsts.filter(pl.Series(~done & ~letter & ~behind & ~held))
     for event, key, partition, offset in lost.select("event_id", source.key, "_partition", "_offset").rows():
         at = f"{source.name}[{partition}]@{offset}"
         findings.append(
@@ -194,6 +198,7 @@ def agent_account(
         "duplicate": len(events) - len(firsts),
         "dead_letter": len(source.rejected()) + int((letter & ~done).sum()),
         "in_flight": int((~done & ~letter & behind).sum()),
+        "waiting": int(held.sum()),
         "lost": len(lost),
     }
     return account, findings

@@ -7,6 +7,7 @@ feature view's own position at or behind those ends: every event up to the commi
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,12 +18,30 @@ from streams.flink.job import jobs_of
 from streams.verify.broker import Broker, Ends
 from streams.verify.findings import Finding
 
-__all__ = ["VIEW_GROUP", "Common", "Positions"]
+__all__ = ["LABEL_VIEW", "LOOKED_UP", "VIEW_GROUP", "Common", "Positions", "held_feedback", "held_positions"]
 
 VIEW_GROUP = "dealeriq-feature-view"
+LABEL_VIEW = "label-view"
+LOOKED_UP = frozenset({(LABEL_VIEW, "chats.enriched")})
+"""What is read only to know what others are about: no event of it need become one."""
 _LOOK_S = 0.1
 _STILL_S = 10.0
 _COMMIT_S = 5.0
+
+
+def held_positions(store: Any, view: str, topic: str) -> Ends:
+    """Return the position of a view in a topic, as the store holds it."""
+    found: Ends = {}
+    for name, value in store.hgetall(f"dealeriq:position:{view}").items():
+        of, _, partition = name.decode().rpartition(":")
+        if of == topic:
+            found[int(partition)] = int(value)
+    return found
+
+
+def held_feedback(store: Any) -> set[str]:
+    """Return the ids of feedback that waits for what it is about."""
+    return {json.loads(member)[1] for member in store.zrange("dealeriq:waiting", 0, -1)}
 
 
 @dataclass
@@ -53,10 +72,7 @@ class Positions:
         found: dict[str, Ends] = {}
         for view in self._plan.views.values():
             held = found.setdefault(view.topic, {})
-            for name, value in self._store.hgetall(f"dealeriq:position:{view.name}").items():
-                topic, _, partition = name.decode().rpartition(":")
-                if topic == view.topic:
-                    held[int(partition)] = int(value)
+            held |= held_positions(self._store, view.name, view.topic)
         return found
 
     def common(self, want: Mapping[str, Mapping[int, int]], wait_s: float, pause: Callable[[], None]) -> Common:

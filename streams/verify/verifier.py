@@ -39,7 +39,7 @@ from streams.verify.findings import Finding, Report
 from streams.verify.log import TopicReader
 from streams.verify.lot import Lot, lot_column
 from streams.verify.online import Entity, OnlineRows, read_rows, scan_entities
-from streams.verify.positions import Positions
+from streams.verify.positions import LABEL_VIEW, LOOKED_UP, Positions, held_feedback, held_positions
 from streams.verify.tiles import TileCheck, compare_tiles, events_of, with_coupons
 from streams.verify.values import compare_rows, compare_values
 
@@ -339,9 +339,14 @@ class Verifier:
             report.topics[topic] = source_account(judged, self._views(topic), checks)
 
     def _agents(self, report: Report) -> None:
-        """Every event that an agent has committed came to a derived event or to a dead letter."""
+        """Every event that an agent or the label view passed came to a derived event or a dead letter."""
         for agent, source, target in _agents():
-            upto = self.broker.committed(f"dealeriq-{agent}", source)
+            waiting: set[str] = set()
+            if agent == LABEL_VIEW:  # position, then what waits, then what was derived: nothing falls between
+                upto = held_positions(self.store, agent, source)
+                waiting = held_feedback(self.store)
+            else:
+                upto = self.broker.committed(f"dealeriq-{agent}", source)
             letters: Letters = read_letters(self.kafka, source)
             self.progress(f"comparing {source} with {target}")
             derived = TopicReader(self.broker, self.registry, target, ["cause_id"], self.pause)
@@ -349,7 +354,9 @@ class Verifier:
             reader = self.readers.get(source) or TopicReader(self.broker, self.registry, source, [], self.pause)
             reader.read(self.broker.ends(source))
             whole = not any(self.broker.firsts(source).values())
-            account, findings = agent_account(reader, derived.events(), agent, letters.of(agent), upto, whole)
+            account, findings = agent_account(
+                reader, derived.events(), agent, letters.of(agent), upto, whole, waiting
+            )
             report.add(findings)
             if source not in self.readers:
                 report.add(rejected_findings(self.broker, reader, letters, agent, upto))
@@ -405,13 +412,14 @@ def _of(view: ViewPlan, events: pl.DataFrame, entities: Sequence[Entity]) -> pl.
 
 
 def _agents() -> list[tuple[str, str, str]]:
-    """Return (agent, source, target) of every agent, as the catalogue declares them."""
+    """Return (agent, source, target) of what derives events, as the catalogue declares it."""
     found = []
     for target in CATALOGUE.values():
         for writer in target.writers:
             causes = target.schema is not None and any(f["name"] == "cause_id" for f in target.schema["fields"])
-            if writer.endswith("-agent") and causes:
-                found += [(writer, s.name, target.name) for s in CATALOGUE.values() if writer in s.readers]
+            if causes and (writer.endswith("-agent") or writer == LABEL_VIEW):
+                sources = [s.name for s in CATALOGUE.values() if writer in s.readers]
+                found += [(writer, name, target.name) for name in sources if (writer, name) not in LOOKED_UP]
     return found
 
 

@@ -74,6 +74,7 @@ class ViewRunner:
                 if messages:
                     self._apply(source, letters, messages)
                 if time.monotonic() - reported >= _REPORT_S:
+                    self._patiently(self._view.tick, source)
                     self._report(source)
                     reported = time.monotonic()
         finally:

@@ -26,7 +26,7 @@ class View(ABC):
     topics: tuple[str, ...]
 
     retried: tuple[type[Exception], ...] = ()
-    """What `apply` and `positions` raise when a store is away for a while: tried again with backoff."""
+    """What `apply`, `tick` and `positions` raise when a store is away for a while: tried again with backoff."""
 
     @abstractmethod
     def positions(self) -> Position:
@@ -38,3 +38,6 @@ class View(ABC):
 
         Returns the messages that cannot be read, each with its reason: the runner keeps them as dead letters.
         """
+
+    def tick(self) -> None:  # noqa: B027
+        """Do what time alone makes due. Called about once a second between batches, also when nothing comes."""

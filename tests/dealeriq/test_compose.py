@@ -10,11 +10,13 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
+from dealeriq.processes import PROCESSES
 from dealeriq.runtime.jars import locked
 from dealeriq.runtime.services.flink import CLUSTER_OPTIONS
 from dealeriq.runtime.services.kafka import BROKER_OPTIONS
 from dealeriq.runtime.services.redis import SERVER_OPTIONS
 from dealeriq.settings import Settings, load
+from dealeriq.system import PROCESSES as STARTED
 
 ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -23,9 +25,9 @@ OURS = [name for name, service in SERVICES.items() if "DEALERIQ_DATA_DIR" in ser
 # What each image listens on inside the network.
 LISTENS = {
     "registry": {8080}, "redis": {6379}, "flink-jobmanager": {8081, 9249}, "flink-taskmanager": {9249},
-    "http": {8000}, "feature-view": {9400}, "lake-view": {9400}, "chat-agent": {9400}, "feedback-agent": {9400},
+    "http": {8000}, "feature-view": {9400}, "lake-view": {9400}, "chat-agent": {9400}, "label-view": {9400},
     "verifier": {9400},
-    "flink-submit": {9400},
+    "flink-jobs": {9400},
     "postgres": {5432}, "mlflow": {5000}, "prometheus": {9090}, "grafana": {3000}, "qdrant": {6333},
     "neo4j": {7474, 7687},
 }  # fmt: skip
@@ -40,16 +42,11 @@ def kafka_listeners() -> dict[str, int]:
     return {part.split(":")[0]: int(part.rpartition(":")[2]) for part in text.split(",")}
 
 
-def test_our_processes_are_there() -> None:
-    assert {
-        "http",
-        "feature-view",
-        "lake-view",
-        "chat-agent",
-        "feedback-agent",
-        "verifier",
-        "flink-submit",
-    } <= set(OURS)
+def test_every_process_of_the_system_is_there_under_its_name() -> None:
+    assert set(STARTED) <= set(OURS)
+    for name in OURS:
+        assert SERVICES[name]["command"] == ["python", "-m", "dealeriq.processes", name]
+        assert name in PROCESSES
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -97,7 +94,7 @@ def test_redis_has_every_option_the_code_relies_on() -> None:
 def test_flink_has_every_option_the_code_relies_on(name: str) -> None:
     given = yaml.safe_load(SERVICES[name]["environment"]["FLINK_PROPERTIES"])
     assert {option: given[option] for option in CLUSTER_OPTIONS} == CLUSTER_OPTIONS
-    settings = settings_of("flink-submit")
+    settings = settings_of("flink-jobs")
     assert given["taskmanager.numberOfTaskSlots"] == settings.flink.slots
     assert given["execution.checkpointing.dir"] == settings.flink.checkpoint_dir
     assert given["execution.checkpointing.savepoint-dir"] == settings.flink.savepoint_dir

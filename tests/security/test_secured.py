@@ -44,7 +44,7 @@ SECRETS = {
     "redis": "r3dis@s3cret?word",
 }
 NOON = 1_700_000_000_000 // 86_400_000 * 86_400_000 + 43_200_000
-PROCESSES = ("flink-jobs", "feature-view", "chat-agent", "feedback-agent", "http")
+PROCESSES = ("flink-jobs", "feature-view", "chat-agent", "label-view", "http")
 PATIENCE_S = 300.0
 _SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule"
 

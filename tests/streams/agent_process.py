@@ -13,7 +13,6 @@ if __name__ == "__main__":
             sys.argv[1],
             settings.kafka,
             settings.registry,
-            settings.redis,
             settings.data_dir,
             AgentSettings(batch_size=16, retry_most_s=0.5),
         )

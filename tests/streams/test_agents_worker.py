@@ -1,4 +1,4 @@
-"""The worker on a stage that misbehaves, with real Kafka and registry, and a Redis that is not there."""
+"""The worker on a stage that misbehaves, with real Kafka and registry."""
 
 import subprocess
 import sys
@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 import pytest
 from confluent_kafka import TopicPartition
-from redis import Redis
 
 from connectors.kafka import consumer, ensure_topics, producer
 from connectors.redis import RedisClusterError
@@ -17,11 +16,10 @@ from connectors.registry import Registry
 from connectors.settings import RegistrySettings
 from schemas.codec import Encoder
 from streams.agents.chats import ChatStage
-from streams.agents.feedback import FeedbackStage
 from streams.agents.settings import AgentSettings
 from streams.agents.stage import Derived, Stage
-from streams.agents.subjects import Subject, Subjects
 from streams.agents.worker import BatchWorker, StoppedError
+from streams.labels.label import label_of
 from streams.metrics import RECORDS, StageMeters
 
 QUICK = AgentSettings(retry_first_s=0.05, retry_most_s=0.1)
@@ -57,12 +55,7 @@ class Picky(Stage):
             raise ConnectionError("not there")
         if any(each["subject_id"] == "bad" for each in records):
             raise ZeroDivisionError
-        return FeedbackStage(NoSubjects()).handle(records)
-
-
-class NoSubjects:
-    def read(self, wanted):
-        return [None for _ in wanted]
+        return [Derived(each["dealer_id"], label_of(each, None), each["subject_id"]) for each in records]
 
 
 @pytest.fixture
@@ -183,29 +176,6 @@ def test_stopping_while_the_registry_is_down_ends_without_a_verdict(world):
     with pytest.raises(StoppedError, match="stops while a service is down"):
         worker.process([world.sent(0)])
     assert world.read("labels") == world.read("feedback.dlq") == []
-
-
-@pytest.mark.services
-def test_stopping_while_redis_is_down_ends_without_a_verdict(world):
-    subjects = Subjects(Redis(host="127.0.0.1", port=9, socket_connect_timeout=0.2))
-    worker = world.worker(FeedbackStage(subjects))
-    threading.Timer(0.5, worker.stop).start()
-    with pytest.raises(StoppedError):
-        worker.process([world.sent(0, subject_type="chat")])
-    assert world.read("labels") == world.read("feedback.dlq") == []
-
-
-@pytest.mark.services
-def test_subjects_are_found_until_they_expire(stack):
-    redis = Redis.from_url(stack.redis.address)
-    mark = uuid.uuid4().hex
-    subjects = Subjects(redis, keep_days=1)
-    known = Subject("d1", "praise", 1_500_000_000_000)
-    subjects.write([("chat", mark, known)])
-    subjects.write([("chat", mark, known)])
-    assert subjects.read([("chat", mark), ("order", mark), ("chat", "x" + mark)]) == [known, None, None]
-    assert subjects.read([]) == []
-    assert 0 < redis.ttl(f"dealeriq:subject:chat:{mark}") <= 86_400
 
 
 def test_the_same_chat_read_twice_gives_the_same_event():

@@ -1,0 +1,1 @@
+"""Labels: feedback joined to what it is about, whichever of the two comes first."""
