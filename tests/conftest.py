@@ -33,3 +33,9 @@ def flink(supervisor: Supervisor) -> Settings:
     """`stack` with the Flink session cluster beside it."""
     supervisor.start_services("flink")
     return supervisor.settings
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the fault tests last: the whole system that they start then competes with no other test."""
+    faults = Path(__file__).parent / "faults"
+    items.sort(key=lambda item: item.path.is_relative_to(faults))
