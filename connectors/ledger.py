@@ -9,15 +9,13 @@ import time
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
-
-from connectors.kafka import KafkaUnavailableError, consumer
 from connectors.registry import Registry
 from connectors.settings import KafkaSettings, RegistrySettings
+from connectors.whole import WholeTopic
 from schemas.catalogue import topic
 from schemas.codec import Decoder
 
-__all__ = ["TOPIC", "LedgerEntry", "end_offset", "read_ledger"]
+__all__ = ["TOPIC", "LedgerEntry", "read_ledger"]
 
 TOPIC = "imports"
 
@@ -57,52 +55,12 @@ def read_ledger(
     assert schema is not None
     decoder = Decoder(Registry(registry).schema, schema)
     entries: dict[str, LedgerEntry] = {}
-    reader = consumer(kafka, "dealeriq-ledger", enable_partition_eof=True)
-    newest = consumer(kafka, "dealeriq-ledger", isolation_level="read_uncommitted")
+    whole = WholeTopic(kafka, TOPIC, "dealeriq-ledger")
     try:
-        places = [TopicPartition(TOPIC, number, 0) for number in range(kafka.partitions_of(topic(TOPIC)))]
-        ends = {place.partition: end_offset(newest, place, timeout_s) for place in places}
-        waiting = {partition for partition, end in ends.items() if end > 0}
-        reader.assign(places)
-        give_up = time.monotonic() + timeout_s
-        while waiting:
-            if time.monotonic() > give_up:
-                raise KafkaUnavailableError(
-                    f"the ledger of imports could not be read in {timeout_s:.0f} s",
-                    remedy="Another import may hold an open transaction; try again when it has ended.",
-                )
-            for message in reader.consume(1000, timeout=0.1):
-                error = message.error()
-                if error is not None:
-                    if (
-                        error.code() == KafkaError._PARTITION_EOF
-                        and message.offset() >= ends[message.partition()]
-                    ):
-                        waiting.discard(message.partition())
-                    continue
-                if message.value() is not None:
-                    entry = LedgerEntry(**decoder.decode(message.value()))
-                    entries[entry.import_id] = entry
-                if message.offset() + 1 >= ends[message.partition()]:
-                    waiting.discard(message.partition())
+        for message in whole.records(timeout_s):
+            if message.value() is not None:
+                entry = LedgerEntry(**decoder.decode(message.value()))
+                entries[entry.import_id] = entry
     finally:
-        reader.close()
-        newest.close()
+        whole.close()
     return entries
-
-
-def end_offset(reader: Consumer, place: TopicPartition, timeout_s: float = 30.0) -> int:
-    """Return the offset behind a partition's last record, as the consumer's isolation sees it.
-
-    A topic that was created a moment ago has no leader yet: that is waited for. Raises KafkaUnavailableError.
-    """
-    give_up = time.monotonic() + timeout_s
-    while True:
-        try:
-            return int(reader.get_watermark_offsets(place, timeout=5.0)[1])
-        except KafkaException as error:
-            if time.monotonic() > give_up:
-                raise KafkaUnavailableError(
-                    f"{place.topic}/{place.partition} does not tell its end: {error.args[0].str()}"
-                ) from error
-            time.sleep(0.1)

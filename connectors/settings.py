@@ -21,6 +21,7 @@ __all__ = [
     "ConnectSettings",
     "KafkaSettings",
     "LakeSettings",
+    "MlflowSettings",
     "RedisSettings",
     "RegistrySettings",
 ]
@@ -345,6 +346,32 @@ class LakeSettings(_Section):
             "retry_timeout": "30s",
         }
         return {name: value for name, value in options.items() if value is not None}
+
+
+class MlflowSettings(_Section):
+    """MLflow: where the runs of trainings and the registry's copy are kept."""
+
+    url: str | None = Field(
+        None,
+        description="tracking address: a server, or postgresql+pg8000://…; unset: SQLite in the data folder",
+    )
+    artifacts: str | None = Field(
+        None,
+        description="where runs keep files: a folder or s3://…; unset: the server's, or in the data folder",
+    )
+    timeout_s: int = Field(20, ge=1, le=600, description="longest wait for one answer of a server, s")
+
+    def tracking(self, data_dir: Path) -> str:
+        """Return the tracking address."""
+        return self.url or f"sqlite:///{(data_dir / 'mlflow' / 'mlflow.db').absolute()}"
+
+    def files(self, data_dir: Path, model: str) -> str | None:
+        """Return where a model's runs keep files; None leaves it to the server."""
+        if self.artifacts is not None:
+            return f"{self.artifacts.rstrip('/')}/{model}"
+        if self.url is not None and self.url.startswith("http"):
+            return None
+        return (data_dir / "mlflow" / "artifacts" / model).absolute().as_uri()
 
 
 def _open(secret: SecretStr | None) -> str | None:

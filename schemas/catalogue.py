@@ -37,8 +37,8 @@ class Topic:
 
     `key` names the fields of the message key. `schema` is None for dead letters: their value is the original
     bytes. `retention_ms` is None when records are kept until a newer one of the same key replaces them
-    (`compacted`). `owner`, `writers` and `readers` name parts of the system; `inbound` topics are written by
-    others. `compression` is the broker's: "producer" keeps what comes.
+    (`compacted`), and -1 when they are kept for ever. `owner`, `writers` and `readers` name parts of the
+    system; `inbound` topics are written by others. `compression` is the broker's: "producer" keeps what comes.
     """
 
     name: str
@@ -126,14 +126,22 @@ def _load(name: str) -> Schema:
 
 
 def _declare(
-    name: str, key: str, owner: str, writers: str, readers: str, *, compacted: bool = False, **more: Any
+    name: str,
+    key: str,
+    owner: str,
+    writers: str,
+    readers: str,
+    *,
+    compacted: bool = False,
+    forever: bool = False,
+    **more: Any,
 ) -> Topic:
     return Topic(
         name=name,
         key=(key,),
         schema=_load(name),
         compacted=compacted,
-        retention_ms=None if compacted else _EVENTS,
+        retention_ms=None if compacted else -1 if forever else _EVENTS,
         owner=owner,
         writers=tuple(writers.split()),
         readers=tuple(readers.split()),
@@ -179,7 +187,16 @@ def _catalogue() -> Mapping[str, Topic]:
         _declare("insights", "dealer_id", "models", "flink", "apps console lake"),
         _declare("embeddings", "chunk_id", "models", "embed-agent", "vector-view graph-view", compacted=True),
         _declare("retraining.requests", "model", "models", "drift people", "trainer", partitions=1),
-        _declare("model.lifecycle", "model", "models", "trainer people", "scorer console", partitions=1),
+        # The registry of models is a fold of all of it, from the first record on.
+        _declare(
+            "model.lifecycle",
+            "model",
+            "models",
+            "trainer people",
+            "trainer scorer console",
+            partitions=1,
+            forever=True,
+        ),
         _declare("imports", "import_id", "platform", "importer", "importer", compacted=True, partitions=1),
         *_tiles(),
     ]

@@ -72,7 +72,8 @@ def _overview() -> Iterator[str]:
     yield "| topic | what one record is | key | partitions | kept | written by | read by |"
     yield "|---|---|---|---|---|---|---|"
     for each in _with_schema():
-        kept = "newest of each key" if each.compacted else f"{(each.retention_ms or 0) // _DAY_MS} days"
+        days = "for ever" if each.retention_ms == -1 else f"{(each.retention_ms or 0) // _DAY_MS} days"
+        kept = "newest of each key" if each.compacted else days
         yield (
             f"| [{each.name}](#{_anchor(each.name)}) | {each.description} | {', '.join(each.key)} "
             f"| {each.partitions} | {kept} | {', '.join(each.writers)} | {', '.join(each.readers)} |"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+from xxhash import xxh3_64_intdigest
 
 from models.inputs import Calendar, Code, Feature, Holidays, Input, Ratio
 from models.rules import InsightRule
@@ -86,17 +87,18 @@ class DemandForecast(ModelSpec):
         time = days["event_time"].to_numpy()
         first = np.full(number.max() + 1, np.iinfo(np.int64).max)
         np.minimum.at(first, number, time)
-        end = int(time.max()) + DAY_MS
-        # The entity's place in the week is taken from its number in order of first sale and name.
-        phase = np.arange(len(first)) % 7 * DAY_MS
+        end = (stream.until_ms or int(time.max())) + DAY_MS
+        one = np.searchsorted(number, np.arange(len(first)))
+        keys = {key: days[key].take(pa.array(one)) for key in _KEYS}
+        names = zip(*(column.to_pylist() for column in keys.values()), strict=True)
+        phase = np.array([xxh3_64_intdigest(" ".join(name).encode()) % 7 for name in names]) * DAY_MS
         weeks = np.arange(int(time.min()) // _WEEK * _WEEK, end + 1, _WEEK)
         entity = np.repeat(np.arange(len(first)), len(weeks))
         at = np.tile(weeks, len(first)) + phase[entity]
         place = np.searchsorted(number * (end + 2) + time, entity * (end + 2) + np.minimum(at, end))
         last = time[np.maximum(place - 1, 0)] + DAY_MS
         active = (first[entity] < at) & (at - last <= _ACTIVE)
-        one = np.searchsorted(number, np.arange(len(first)))
-        keys = {key: days[key].take(pa.array(one[entity[active]])) for key in _KEYS}
+        keys = {key: column.take(pa.array(entity[active])) for key, column in keys.items()}
         age = (at - first[entity])[active]
         return pa.table({**keys, "event_timestamp": at[active], "age_ms": age})
 

@@ -71,7 +71,8 @@ class TrainingSet:
         """Return the vectors of another version's inputs for rows; its columns must have been read
         (`extra`).
         """
-        return assemble(inputs, self.frame.take(pa.array(at)), self.time[at])
+        there = [name for name in needed(inputs) if name in self.frame.column_names]
+        return assemble(inputs, {name: self.frame[name].take(pa.array(at)) for name in there}, self.time[at])
 
 
 @dataclass(frozen=True)

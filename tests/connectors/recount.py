@@ -5,7 +5,7 @@ from collections import Counter
 from confluent_kafka import TopicPartition
 
 from connectors.kafka import consumer, ensure_topics
-from connectors.ledger import end_offset
+from connectors.whole import end_offset
 from dealeriq.settings import Settings
 from schemas.catalogue import topic
 from schemas.envelope import parse_headers

@@ -1,0 +1,110 @@
+"""`model.lifecycle` in Kafka: read it to its end, write a step and know whether it counts."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Any, Self
+
+from confluent_kafka import KafkaException
+
+from connectors.errors import translated
+from connectors.kafka import KafkaUnavailableError, ensure_topics, producer
+from connectors.registry import Registry
+from connectors.settings import KafkaSettings, RegistrySettings
+from connectors.whole import WholeTopic
+from models.lifecycle import TOPIC, Decision, Lifecycle, PromotionLostError, decision, step_id
+from schemas.codec import Decoder, Encoder
+from schemas.envelope import headers
+from schemas.errors import UndecodableError
+
+__all__ = ["LifecycleLog"]
+
+_SOURCE = "/models"
+
+
+class LifecycleLog:
+    """The registry of models, kept up with the log. Use it as a context manager.
+
+    A record that cannot be read says nothing to anyone, and is passed over by everyone alike.
+    """
+
+    def __init__(self, kafka: KafkaSettings, registry: RegistrySettings) -> None:
+        ensure_topics(kafka, [TOPIC])
+        known = Registry(registry)
+        self._encoder = Encoder(TOPIC, known.register_all([TOPIC])[f"{TOPIC}-value"])
+        self._decoder = Decoder.of_topic(TOPIC, known.schema)
+        self._whole = WholeTopic(kafka, TOPIC, "dealeriq-lifecycle")
+        self._producer = producer(kafka, linger_ms=0)
+        self.registry = Lifecycle()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._whole.close()
+
+    def catch_up(self, upto: dict[int, int] | None = None) -> list[Decision]:
+        """Read what was written since; return the steps. Raises KafkaUnavailableError,
+        RegistryUnavailableError.
+        """
+        found = []
+        for message in self._whole.records(upto=upto):
+            try:
+                record = self._decoder.decode(message.value())
+            except UndecodableError:
+                continue
+            found.append(self.registry.apply(record, message.offset()))
+        return found
+
+    def write(
+        self, model: str, version: str, stage: str, text: str, *, cause: str, reason: str, **more: Any
+    ) -> Decision:
+        """Write a step as seen now, and return what it did.
+
+        A step that was taken before, for the same cause, is no error: whoever goes on after a crash repeats it.
+
+        Raises:
+            LifecycleError: the version cannot take it; nothing was written.
+            PromotionLostError: another decision came between; what was written counts for nothing.
+            KafkaUnavailableError: it could not be written.
+        """
+        self.catch_up()
+        identity = step_id(model, version, stage, cause)
+        for done in self.registry.history:
+            if done.event_id == identity and not done.void:
+                return done
+        record = decision(
+            self.registry.state(model), version, stage, text,
+            cause=cause, reason=reason, event_time=time.time_ns() // 1_000_000, **more,
+        )  # fmt: skip
+        partition, offset = self._send(record)
+        self.catch_up({partition: offset + 1})
+        (found,) = [each for each in self.registry.history if each.at == offset and each.model == model]
+        if found.void:
+            raise PromotionLostError(f"{model} {version} did not become {stage}: {found.void}")
+        return found
+
+    def _send(self, record: dict[str, Any]) -> tuple[int, int]:
+        placed: list[Any] = []
+        model = str(record["model"])
+        self._producer.produce(
+            TOPIC,
+            self._encoder.encode(record),
+            key=model.encode(),
+            headers=headers(record["event_id"], TOPIC, _SOURCE, record["event_time"], model),
+            on_delivery=lambda error, message: placed.append((error, message)),
+        )
+        self._producer.flush(60.0)
+        if not placed:
+            raise KafkaUnavailableError(f"no broker confirmed the step of {model} in 60 s")
+        error, message = placed[0]
+        if error is not None:
+            raise translated(KafkaException(error)) or KafkaUnavailableError(str(error))
+        return message.partition(), message.offset()
