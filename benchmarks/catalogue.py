@@ -8,7 +8,11 @@ __all__ = ["BENCHMARKS"]
 
 BENCHMARKS = (
     Benchmark("reads", "Feature reads over HTTP beside `feast serve` and the Feast SDK.", "benchmarks.reads"),
+    Benchmark("writes", "Feature writes beside Feast's batched and single-row ones.", "benchmarks.writes"),
     Benchmark("history", "Features of rows at past moments, beside Feast's own join.", "benchmarks.history"),
+    Benchmark(
+        "flink", "The tiles job from a full topic, and on to readable beside Quix Streams.", "benchmarks.flink"
+    ),
     Benchmark("pipeline", "A year of orders, produced → tiles → features readable.", "benchmarks.pipeline"),
     Benchmark(
         "verify", "A full and a sampled verify of the year, and HTTP reads beside it.", "benchmarks.verify"

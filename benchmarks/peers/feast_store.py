@@ -86,6 +86,7 @@ def write(folder: Path) -> None:
 
     store = FeatureStore(repo_path=str(folder))
     view = store.get_feature_view(VALUES)
+    moment = datetime.now(UTC)
     for line in sys.stdin:
         order = json.loads(line)
         frame = _frame(order["rows"])
@@ -95,15 +96,20 @@ def write(folder: Path) -> None:
         written = 0
         began = time.perf_counter()
         while time.perf_counter() - began < order["seconds"]:
+            # Feast leaves a row alone whose time is not later, in whole seconds, than what is stored.
+            moment += timedelta(seconds=1)
             match order["way"]:
                 case "write_to_online_store":
+                    frame["event_time"] = moment
                     store.write_to_online_store(VALUES, frame)
                     written += len(frame)
                 case "online_write_batch":
-                    provider.online_write_batch(store.config, view, protos, None)
-                    written += len(protos)
+                    fresh = [(key, values, moment, moment) for key, values in protos]
+                    provider.online_write_batch(store.config, view, fresh, None)
+                    written += len(fresh)
                 case "push":
-                    store.push(PUSH, ones[written % len(ones)], to=PushMode.ONLINE)
+                    one = ones[written % len(ones)].assign(event_time=moment)
+                    store.push(PUSH, one, to=PushMode.ONLINE)
                     written += 1
         print(json.dumps({"rows": written, "seconds": time.perf_counter() - began}), flush=True)
 
@@ -125,7 +131,6 @@ def _protos(view: Any, rows: list[dict[str, Any]]) -> list[Any]:
     from feast.protos.feast.types.EntityKey_pb2 import EntityKey
     from feast.protos.feast.types.Value_pb2 import Value
 
-    now = datetime.now(UTC)
     kinds = {each.name: str(each.dtype) for each in view.schema}
     made = []
     for row in rows:
@@ -135,7 +140,7 @@ def _protos(view: Any, rows: list[dict[str, Any]]) -> list[Any]:
             else Value(int64_val=int(value)) if kinds[name] == "Int64" else Value(double_val=value)
             for name, value in row.items() if name != "dealer_id"
         }  # fmt: skip
-        made.append((key, values, now, now))
+        made.append((key, values))
     return made
 
 
