@@ -150,6 +150,22 @@ class TestPage:
                         assert hasattr(module, name.name), f"{node.module}.{name.name}"
 
 
+def test_the_commands_page_is_what_help_says() -> None:
+    made = subprocess.run(
+        [sys.executable, "-c", "import commands; print(commands.render(), end='')"],
+        env={**os.environ, "PYTHONPATH": f"{ROOT / 'docs'}{os.pathsep}{ROOT}"}, capture_output=True, text=True,
+        check=True, timeout=120,
+    )  # fmt: skip
+    assert (ROOT / "docs/cli.md").read_text("utf-8") == made.stdout, "run .venv/bin/python docs/commands.py"
+
+
+def test_every_command_gives_an_example() -> None:
+    page = (ROOT / "docs/cli.md").read_text("utf-8")
+    sections = re.split(r"^##+ (?=dealeriq)", page, flags=re.MULTILINE)[1:]
+    without = [each.splitlines()[0] for each in sections if "Example:" not in each and "Commands:" not in each]
+    assert without == []
+
+
 def test_every_error_says_what_to_do() -> None:
     for package in ("schemas", "connectors", "features", "models", "streams", "dealeriq"):
         for source in (ROOT / package).rglob("errors.py"):

@@ -13,7 +13,10 @@ def command(
         True, "--all/--set", help="Every setting, or only those that are not the default."
     ),
 ) -> None:
-    """Show each setting, its value and where that came from. Secrets are masked."""
+    """Show each setting, its value and where that came from. Secrets are masked.
+
+    Example: dealeriq config --set
+    """
     values = [value for value in load().values() if all_ or value.source != "default"]
     if as_json:
         described = {

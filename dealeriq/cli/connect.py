@@ -155,7 +155,10 @@ def cdc(
 
 @app.command()
 def ls(as_json: Json = False) -> None:
-    """List the connections: what they brought, and when they last committed."""
+    """List the connections: what they brought, and when they last committed.
+
+    Example: dealeriq connect ls --json
+    """
     from dataclasses import asdict
 
     from connectors.connections import connections
@@ -179,7 +182,10 @@ def reset(
     name: Annotated[str, typer.Argument(help="Of the connection, as `dealeriq connect ls` lists it.")],
     execute: Annotated[bool, typer.Option("--execute", help="Do it; without, only say what would be.")] = False,
 ) -> None:
-    """Forget a connection's state: its next run starts from the beginning. What it brought stays."""
+    """Forget a connection's state: its next run starts from the beginning. What it brought stays.
+
+    Example: dealeriq connect reset faker.products.products --execute
+    """
     from connectors.connections import UnknownConnectionError, connections, forget
     from dealeriq.settings import load
 

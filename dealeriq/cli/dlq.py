@@ -22,7 +22,10 @@ Name = Annotated[str, typer.Argument(help="The topic they came from, without .dl
 
 @app.command("ls")
 def list_counts(as_json: Json = False) -> None:
-    """Count the dead letters of every topic that has any."""
+    """Count the dead letters of every topic that has any.
+
+    Example: dealeriq dlq ls --json
+    """
     from connectors.dead_letters import counts
     from dealeriq.settings import load
 
@@ -42,7 +45,10 @@ def show(
     limit: Annotated[int, typer.Option(min=1, help="How many, oldest first.")] = 20,
     as_json: Json = False,
 ) -> None:
-    """Show dead letters with their reason, source position and first bytes."""
+    """Show dead letters with their reason, source position and first bytes.
+
+    Example: dealeriq dlq show orders
+    """
     from connectors.dead_letters import dead_letters
     from dealeriq.settings import load
 
@@ -65,7 +71,10 @@ def redrive(
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many, oldest first.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Send dead letters that were not sent back yet to their topic again, as they were."""
+    """Send dead letters that were not sent back yet to their topic again, as they were.
+
+    Example: dealeriq dlq redrive orders --execute
+    """
     from connectors.dead_letters import dead_letters
     from connectors.dead_letters import redrive as send_back
     from dealeriq.settings import load

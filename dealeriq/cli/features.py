@@ -34,7 +34,10 @@ class FeatureRequestError(DealerIQError):
 
 @app.command()
 def plan(as_json: Json = False) -> None:
-    """Show what applying the definitions in features/repo would change; writes nothing."""
+    """Show what applying the definitions in features/repo would change; writes nothing.
+
+    Example: dealeriq features plan --json
+    """
     from features.changes import compare
     from features.compiler import artefacts, compile_repo
 
@@ -69,6 +72,8 @@ def apply_definitions(as_json: Json = False) -> None:
     """Write plan.json and the tile schemas, and apply the definitions to Feast's registry in the data folder.
 
     Refuses, before anything is written, a tile schema that cannot read what was ever written.
+
+    Example: dealeriq features apply
     """
     from connectors.lake import lake_at
     from dealeriq.settings import load as load_settings
@@ -160,7 +165,10 @@ def list_features(
     name: Annotated[str | None, typer.Argument(help="A feature service or view; default: all.")] = None,
     as_json: Json = False,
 ) -> None:
-    """List services and views, or every feature of one of them."""
+    """List services and views, or every feature of one of them.
+
+    Example: dealeriq features ls dealer
+    """
     from features.plan import load
 
     compiled = load()

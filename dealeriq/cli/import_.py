@@ -34,6 +34,8 @@ def command(
     """Import a file into an inbound topic; the same file twice adds nothing.
 
     Bad rows go to the rejects file with line and reason, the rest goes on; then it exits with 6.
+
+    Example: dealeriq import orders sales.csv --map order_id=no --map event_time=sold_at --dry-run
     """
     from connectors import importer
     from connectors.files import UnreadableFileError

@@ -16,7 +16,10 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.
 
 @app.command()
 def check(as_json: Json = False) -> None:
-    """Refuse a change that cannot read what was ever written; says field, old, new and what to do."""
+    """Refuse a change that cannot read what was ever written; says field, old, new and what to do.
+
+    Example: dealeriq schema check
+    """
     from schemas.compatibility import check as findings_of
     from schemas.errors import ContractError, IncompatibleSchemaError
 
@@ -40,7 +43,10 @@ def check(as_json: Json = False) -> None:
 
 @app.command()
 def record(as_json: Json = False) -> None:
-    """Record changed schemas as new versions in schemas/history; commit them with the change."""
+    """Record changed schemas as new versions in schemas/history; commit them with the change.
+
+    Example: dealeriq schema record
+    """
     from schemas.compatibility import record as record_all
 
     versions = record_all()
@@ -57,7 +63,10 @@ def record(as_json: Json = False) -> None:
 
 @app.command()
 def register(as_json: Json = False) -> None:
-    """Register every schema in the registry, compatibility set; safe to repeat."""
+    """Register every schema in the registry, compatibility set; safe to repeat.
+
+    Example: dealeriq schema register
+    """
     from connectors.registry import Registry
     from dealeriq.settings import load
     from schemas.compatibility import require_compatible
@@ -76,7 +85,10 @@ def docs(
     directory: Annotated[Path, typer.Option(help="Where the manual lies.")] = Path("docs"),
     as_json: Json = False,
 ) -> None:
-    """Write contracts.md and asyncapi.json from the catalogue."""
+    """Write contracts.md and asyncapi.json from the catalogue.
+
+    Example: dealeriq schema docs
+    """
     from schemas.pages import write
 
     changed = write(directory)

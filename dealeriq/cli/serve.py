@@ -17,7 +17,10 @@ def command(
         str | None, typer.Option(help="What `now` is: wall or event; default: http.clock.")
     ] = None,
 ) -> None:
-    """Serve features over HTTP from the online store that the settings name."""
+    """Serve features over HTTP from the online store that the settings name.
+
+    Example: dealeriq serve
+    """
     run(host=host, port=port, clock=clock)
 
 

@@ -19,7 +19,10 @@ def list_topics(
     declared_only: Annotated[bool, typer.Option("--declared", help="Do not ask the cluster.")] = False,
     as_json: Json = False,
 ) -> None:
-    """List the topics, with the partitions declared and found."""
+    """List the topics, with the partitions declared and found.
+
+    Example: dealeriq topics ls --json
+    """
     from dealeriq.settings import load
     from schemas.catalogue import CATALOGUE
 
@@ -55,7 +58,10 @@ def list_topics(
 
 @app.command()
 def create(as_json: Json = False) -> None:
-    """Create the topics that are missing; refuses when one has other partitions than declared."""
+    """Create the topics that are missing; refuses when one has other partitions than declared.
+
+    Example: dealeriq topics create
+    """
     from connectors.kafka import ensure_topics
     from dealeriq.settings import load
 
@@ -68,7 +74,10 @@ def create(as_json: Json = False) -> None:
 
 @app.command()
 def describe(name: Annotated[str, typer.Argument(help="A topic.")], as_json: Json = False) -> None:
-    """Show one topic: key, schema, bounds, retention, who writes and who reads."""
+    """Show one topic: key, schema, bounds, retention, who writes and who reads.
+
+    Example: dealeriq topics describe orders
+    """
     from schemas.bounds import bounds
     from schemas.catalogue import topic
 

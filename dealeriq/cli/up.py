@@ -19,7 +19,10 @@ def command(
     as_json: bool = typer.Option(False, "--json", help="Print the addresses as one JSON object."),
     once: bool = typer.Option(False, "--exit", help="Stop as soon as everything is ready."),
 ) -> None:
-    """Start every service whose address is unset, print the addresses, and stay until Ctrl-C."""
+    """Start every service whose address is unset, print the addresses, and stay until Ctrl-C.
+
+    Example: dealeriq up kafka registry
+    """
     names = tuple(services or _SERVICES)
     for name in names:
         if name not in (*_SERVICES, *_ON_REQUEST):

@@ -18,7 +18,7 @@ from rich.text import Text
 from dealeriq.demo.progress import Reading, read
 from dealeriq.system import System
 
-__all__ = ["draw", "watch"]
+__all__ = ["draw", "features_shown", "watch"]
 
 _SHOWN = ("367", "406", "356", "292")
 _FEATURES = (
@@ -38,7 +38,7 @@ def watch(system: System, every_s: float = 1.0) -> None:
         while True:
             time.sleep(every_s)
             now = read(system)
-            live.update(draw(system, before, now, _features(system)), refresh=True)
+            live.update(draw(system, before, now, features_shown(system)), refresh=True)
             before = now
 
 
@@ -124,7 +124,8 @@ def _addresses(system: System) -> Text:
     )  # fmt: skip
 
 
-def _features(system: System) -> dict[str, dict[str, Any]]:
+def features_shown(system: System) -> dict[str, dict[str, Any]]:
+    """Read the features of the dealers that are shown; one that is not there yet is left out."""
     found = {}
     for dealer in _SHOWN:
         try:
