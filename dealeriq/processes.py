@@ -171,6 +171,20 @@ def http(settings: Settings) -> None:
     run()
 
 
+def embed_agent(settings: Settings) -> None:
+    """Encode what changed of products and documents."""
+    _agent(settings, "embed-agent")
+
+
+def search(settings: Settings) -> None:
+    """Keep the index true to its topics, and answer searches."""
+    from dealeriq.search.process import run
+
+    stop = _stop_on_signals()
+    _serve_metrics()
+    run(settings, stop)
+
+
 def warehouse(settings: Settings) -> None:
     """Build the warehouse over the lake on its schedule."""
     from connectors.lake import lake_at
@@ -187,6 +201,8 @@ PROCESSES: dict[str, Callable[[Settings], None]] = {
     "flink-jobs": flink_jobs,
     "chat-agent": chat_agent,
     "label-view": label_view,
+    "embed-agent": embed_agent,
+    "search": search,
     "player": player,
     "verifier": verifier,
     "warehouse": warehouse,
@@ -248,6 +264,7 @@ def _agent(settings: Settings, name: str) -> None:
         agents=settings.agents,
         text=settings.text,
         metrics_port=port,
+        redis=settings.redis,
     )
     if code:
         raise SystemExit(code)

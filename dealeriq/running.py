@@ -29,6 +29,7 @@ ADDRESSES = (
     "http.url",
     "http.port",
     "http.clock",
+    "search.url",
 )
 """The settings that a running system makes known."""
 

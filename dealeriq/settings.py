@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from connectors.settings import ConnectSettings, KafkaSettings, LakeSettings, RedisSettings, RegistrySettings
 from dealeriq.http.settings import HttpSettings
 from dealeriq.running import found as running_system
+from dealeriq.search.settings import SearchSettings
 from dealeriq.warehouse.settings import WarehouseSettings
 from models.settings import RuntimeSettings, TextSettings
 from schemas.errors import DealerIQError
@@ -32,6 +33,7 @@ __all__ = [
     "FlinkSettings",
     "HttpSettings",
     "RuntimeSettings",
+    "SearchSettings",
     "Settings",
     "SettingsError",
     "TextSettings",
@@ -136,6 +138,7 @@ class Settings(BaseSettings):
     runtime: RuntimeSettings = Field(default_factory=lambda: RuntimeSettings())
     lake: LakeSettings = Field(default_factory=lambda: LakeSettings())
     verify: VerifySettings = Field(default_factory=lambda: VerifySettings())
+    search: SearchSettings = Field(default_factory=lambda: SearchSettings())
     warehouse: WarehouseSettings = Field(default_factory=lambda: WarehouseSettings())
     demo: DemoSettings = Field(default_factory=lambda: DemoSettings())
 

@@ -13,10 +13,12 @@ from connectors.registry import Registry
 from dealeriq.runtime import Supervisor
 from dealeriq.runtime.services.probe import answers
 
-__all__ = ["PROCESSES", "SERVICES", "System"]
+__all__ = ["PROCESSES", "SEARCH", "SERVICES", "System"]
 
 SERVICES = ("kafka", "registry", "redis", "flink")
 PROCESSES = ("flink-jobs", "feature-view", "lake-view", "chat-agent", "label-view", "verifier", "http")
+SEARCH = ("embed-agent", "search")
+"""What runs beside them with search.enabled."""
 
 
 @dataclass
@@ -42,7 +44,14 @@ class System:
         settings.http.url = settings.http.url or f"http://127.0.0.1:{port}"
         if self.clock == "event":
             settings.http.clock = "event"
-        names = [*PROCESSES, *(["warehouse"] if settings.warehouse.every_s is not None else [])]
+        if settings.search.enabled:
+            settings.search.port = self.supervisor.port("search", settings.search.port)
+            settings.search.url = settings.search.address()
+        names = [
+            *PROCESSES,
+            *(SEARCH if settings.search.enabled else ()),
+            *(["warehouse"] if settings.warehouse.every_s is not None else []),
+        ]
         for name in names:
             self.start_process(name, wait_s=0)
         for name in names:

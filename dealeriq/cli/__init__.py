@@ -25,6 +25,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "dlq": ("dealeriq.cli.dlq", "Look at dead letters."),
     "serve": ("dealeriq.cli.serve", "Run the HTTP service."),
     "lake": ("dealeriq.cli.lake", "List the lake's tables, tidy them, fill one anew."),
+    "search": ("dealeriq.cli.search", "Search products and documents."),
+    "index": ("dealeriq.cli.index", "Make the search index again from its topics."),
     "warehouse": ("dealeriq.cli.warehouse", "Build, test and list the warehouse over the lake."),
     "verify": ("dealeriq.cli.verify", "Compare every store with the log."),
 }

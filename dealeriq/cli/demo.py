@@ -18,6 +18,9 @@ def command(
     speed: Annotated[
         str | None, typer.Option(help="Events a second, or `max`; default: setting demo.speed.")
     ] = None,
+    search: Annotated[
+        bool, typer.Option("--search", help="Also embed the products, and answer /v1/search.")
+    ] = False,
     leave: Annotated[
         bool, typer.Option("--exit", help="End when all is played, at rest and verified.")
     ] = False,
@@ -40,6 +43,7 @@ def command(
     try:
         settings.demo.orders = orders or settings.demo.orders
         settings.demo.speed = speed or settings.demo.speed
+        settings.search.enabled = search or settings.search.enabled
     except ValueError as refused:
         raise SettingsError(f"--speed is {speed!r}; it is a number of events a second, or `max`") from refused
     began = time.monotonic()

@@ -27,6 +27,7 @@ def command(
 def run(**overrides: object) -> None:
     """Serve until a signal; raises AddressNotSetError, AddressTakenError, PlanError."""
     from connectors.redis import refuse_cluster
+    from dealeriq.http.forward import Forwarder
     from dealeriq.http.server import listen, serve
     from dealeriq.http.settings import HttpSettings
     from dealeriq.http.stored import StoredFeatures
@@ -43,4 +44,5 @@ def run(**overrides: object) -> None:
     listener = listen(http)
     bound = listener.getsockname()
     print(f"http://{bound[0]}:{bound[1]}", file=sys.stderr, flush=True)
-    serve(http, source, listener)
+    search = settings.search
+    serve(http, source, listener, Forwarder(search.address(), search.timeout_s, http.max_body_bytes))

@@ -15,7 +15,17 @@ from dealeriq.client.errors import (
     WrongEntityError,
 )
 from dealeriq.client.sync import DealerIQ
-from dealeriq.client.types import FeaturePlan, FeatureRow, Health, Plan, Status, ViewPlan
+from dealeriq.client.types import (
+    FeaturePlan,
+    FeatureRow,
+    Health,
+    Plan,
+    SearchAnswer,
+    SearchHit,
+    SearchReason,
+    Status,
+    ViewPlan,
+)
 
 __all__ = [
     "AsyncDealerIQ",
@@ -28,6 +38,9 @@ __all__ = [
     "Plan",
     "RequestError",
     "RetryPolicy",
+    "SearchAnswer",
+    "SearchHit",
+    "SearchReason",
     "ServiceError",
     "Status",
     "TimedOutError",

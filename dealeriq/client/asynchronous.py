@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import httpx
 
@@ -19,8 +19,9 @@ from dealeriq.client.core import (
     health_call,
     many_call,
     plan_call,
+    search_call,
 )
-from dealeriq.client.types import FeatureRow, Health, Plan
+from dealeriq.client.types import FeatureRow, Health, Plan, SearchAnswer
 
 __all__ = ["AsyncDealerIQ"]
 
@@ -70,6 +71,19 @@ class AsyncDealerIQ:
     ) -> list[FeatureRow]:
         """Return one row per entity, in order, from one request."""
         return await self._send(many_call(entities, service, features, views, at, detail))
+
+    async def search(
+        self,
+        text: str | None = None,
+        *,
+        like: str | None = None,
+        dealer_id: str | None = None,
+        filters: Mapping[str, Any] | None = None,
+        limit: int = 10,
+        correct: bool = True,
+    ) -> SearchAnswer:
+        """Return the products and documents that a text means, or that are like a thing, or both."""
+        return await self._send(search_call(text, like, dealer_id, filters, limit, correct))
 
     async def plan(self) -> Plan:
         """Return the feature services and views that can be asked for."""

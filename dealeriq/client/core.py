@@ -23,9 +23,18 @@ from dealeriq.client.errors import (
     TimedOutError,
     from_problem,
 )
-from dealeriq.client.types import FeatureRow, Health, Plan
+from dealeriq.client.types import FeatureRow, Health, Plan, SearchAnswer
 
-__all__ = ["Call", "Conversation", "RetryPolicy", "features_call", "health_call", "many_call", "plan_call"]
+__all__ = [
+    "Call",
+    "Conversation",
+    "RetryPolicy",
+    "features_call",
+    "health_call",
+    "many_call",
+    "plan_call",
+    "search_call",
+]
 
 T = TypeVar("T")
 Entity = Mapping[str, str | int]
@@ -137,6 +146,24 @@ def many_call(
         return [FeatureRow.model_validate({"at": answer["at"], **row}) for row in answer["results"]]
 
     return Call("POST", "/v1/features", read, json=body)
+
+
+def search_call(
+    text: str | None,
+    like: str | None,
+    dealer_id: str | None,
+    filters: Mapping[str, Any] | None,
+    limit: int,
+    correct: bool,
+) -> Call[SearchAnswer]:
+    """Search for products and documents."""
+    body: dict[str, Any] = {"limit": limit}
+    for name, value in (("text", text), ("like", like), ("dealer_id", dealer_id), ("filters", filters)):
+        if value is not None:
+            body[name] = dict(value) if isinstance(value, Mapping) else value
+    if not correct:
+        body["correct"] = False
+    return Call("POST", "/v1/search", SearchAnswer.model_validate, json=body)
 
 
 def plan_call() -> Call[Plan]:

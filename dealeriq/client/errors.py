@@ -97,8 +97,11 @@ _BY_SLUG: Mapping[str, type[DealerIQClientError]] = {
     "method-not-allowed": RequestError,
     "too-large": TooLargeError,
     "wrong-entity": WrongEntityError,
+    "bad-search": RequestError,
+    "not-searchable": UnknownNameError,
     "internal": ServiceError,
     "store-unavailable": UnavailableError,
+    "search-unavailable": UnavailableError,
 }
 
 

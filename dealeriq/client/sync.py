@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import httpx
 
@@ -19,8 +19,9 @@ from dealeriq.client.core import (
     health_call,
     many_call,
     plan_call,
+    search_call,
 )
-from dealeriq.client.types import FeatureRow, Health, Plan
+from dealeriq.client.types import FeatureRow, Health, Plan, SearchAnswer
 
 __all__ = ["DealerIQ"]
 
@@ -82,6 +83,23 @@ class DealerIQ:
         Choose by one of `service` (default "dealer"), `views`, or `features` as `view:feature` references.
         """
         return self._send(many_call(entities, service, features, views, at, detail))
+
+    def search(
+        self,
+        text: str | None = None,
+        *,
+        like: str | None = None,
+        dealer_id: str | None = None,
+        filters: Mapping[str, Any] | None = None,
+        limit: int = 10,
+        correct: bool = True,
+    ) -> SearchAnswer:
+        """Return the products and documents that a text means, that are like a thing (`product/ID`), or both.
+
+        On behalf of a `dealer_id` its own documents are found too. `filters`: field -> a value, a list of
+        values, or bounds of a number ({"gte": 1, "lte": 5}). Raises RequestError, UnavailableError.
+        """
+        return self._send(search_call(text, like, dealer_id, filters, limit, correct))
 
     def plan(self) -> Plan:
         """Return the feature services and views that can be asked for."""

@@ -7,7 +7,17 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["FeaturePlan", "FeatureRow", "Health", "Plan", "Status", "ViewPlan"]
+__all__ = [
+    "FeaturePlan",
+    "FeatureRow",
+    "Health",
+    "Plan",
+    "SearchAnswer",
+    "SearchHit",
+    "SearchReason",
+    "Status",
+    "ViewPlan",
+]
 
 Status = Literal["PRESENT", "EMPTY", "STALE", "UNKNOWN"]
 Value = float | int | str | bool | list[Any] | None
@@ -66,6 +76,41 @@ class Plan(_Answer):
 
     views: list[ViewPlan]
     services: dict[str, list[str]]
+
+
+class SearchReason(_Answer):
+    """Why a hit is there, of one list: its rank in it from 1, and its score there."""
+
+    rank: int
+    score: float
+
+
+class SearchHit(_Answer):
+    """One product or document that was found, by the part of its text that fits best.
+
+    `start` and `end` say where `text` stands in the original; `highlights` are the query's words in `text`, as
+    [start, end); `why` names each list (meaning, words, like) that it is in.
+    """
+
+    type: str
+    id: str
+    score: float
+    text: str
+    chunk: int | None = None
+    start: int | None = None
+    end: int | None = None
+    highlights: list[tuple[int, int]] = []
+    fields: dict[str, Any] = {}
+    why: dict[str, SearchReason] = {}
+
+
+class SearchAnswer(_Answer):
+    """The hits, best first; `corrected` maps misspelt words to what was taken for them."""
+
+    hits: list[SearchHit]
+    corrected: dict[str, str] = {}
+    encoder: str
+    took_ms: float
 
 
 class Health(_Answer):

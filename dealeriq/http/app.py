@@ -13,6 +13,7 @@ from urllib.parse import unquote
 
 import structlog
 
+from dealeriq.http.forward import Forwarder
 from dealeriq.http.handlers import Answer, Handlers, Request
 from dealeriq.http.multiplex import StoreUnavailableError
 from dealeriq.http.problems import ProblemError, nearest
@@ -21,7 +22,7 @@ from dealeriq.http.settings import HttpSettings
 from dealeriq.http.source import FeatureSource
 from streams.metrics import DURATION_BUCKETS, REGISTRY, BatchHistogram, StageMeters
 
-__all__ = ["Application"]
+__all__ = ["Application", "Receive", "Scope", "Send"]
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -37,9 +38,9 @@ log = structlog.get_logger("dealeriq.http")
 class Application:
     """One process's service; give it to uvicorn."""
 
-    def __init__(self, settings: HttpSettings, source: FeatureSource) -> None:
-        self._settings, self._source = settings, source
-        self._handlers = Handlers(settings, source)
+    def __init__(self, settings: HttpSettings, source: FeatureSource, search: Forwarder | None = None) -> None:
+        self._settings, self._source, self._search = settings, source, search
+        self._handlers = Handlers(settings, source, None if search is None else search.forward)
         self._meters = StageMeters("http")
         # (number of segments, the fixed first two) finds a route without trying patterns one after another.
         self._table: dict[tuple[int, str, str], dict[str, Route]] = {}
@@ -117,8 +118,12 @@ class Application:
             if message["type"] == "lifespan.startup":
                 await self._source.start()
                 await self._handlers.start()
+                if self._search is not None:
+                    await self._search.start()
                 await send({"type": "lifespan.startup.complete"})
             else:
+                if self._search is not None:
+                    await self._search.close()
                 await self._handlers.close()
                 await self._source.close()
                 await send({"type": "lifespan.shutdown.complete"})

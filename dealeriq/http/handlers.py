@@ -75,11 +75,16 @@ class Answer:
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
 
 
+Forward = Callable[[str, str, Request], Awaitable[Answer]]
+"""Method, path and request, passed on to another process."""
+
+
 class Handlers:
     """Answers by name of the route table."""
 
-    def __init__(self, settings: HttpSettings, source: FeatureSource) -> None:
+    def __init__(self, settings: HttpSettings, source: FeatureSource, forward: Forward | None = None) -> None:
         self._settings, self._source, self._catalogue = settings, source, source.catalogue
+        self._forward = forward
         self._event_clock: int | None = None
         self._ticker: asyncio.Task[None] | None = None
         self._plan = orjson.dumps(self._catalogue.describe())
@@ -145,6 +150,14 @@ class Handlers:
         )
         return Answer(b'{"at":%d,"results":[%b]}' % (at_ms, results))
 
+    async def search(self, request: Request) -> Answer:
+        """A search of query parameters, by the search process."""
+        return await self._searched("GET", request)
+
+    async def search_body(self, request: Request) -> Answer:
+        """A search of a body, by the search process."""
+        return await self._searched("POST", request)
+
     async def plan(self, request: Request) -> Answer:
         """The plan."""
         return Answer(self._plan)
@@ -207,6 +220,11 @@ class Handlers:
             f"<h1>DealerIQ</h1><p>Feature views: {views}.<table>{rows}</table></html>"
         )
         return Answer(text.encode(), content_type=b"text/html; charset=utf-8")
+
+    async def _searched(self, method: str, request: Request) -> Answer:
+        if self._forward is None:
+            raise ProblemError("search-unavailable", "No search process is running.")
+        return await self._forward(method, "/v1/search", request)
 
     async def _one(self, selection: Selection, entity: dict[str, str | int], options: dict[str, str]) -> Answer:
         for name in options:

@@ -62,6 +62,47 @@ SCHEMAS: dict[str, Any] = {
         "required": ["ready"],
         "properties": {"ready": {"type": "boolean"}, "checks": {"type": "object"}},
     },
+    "SearchAnswer": {
+        "type": "object",
+        "required": ["hits", "corrected", "encoder", "took_ms"],
+        "properties": {
+            "hits": {"type": "array", "items": {"$ref": "#/components/schemas/SearchHit"}},
+            "corrected": {
+                "type": "object",
+                "additionalProperties": {"type": "string"},
+                "description": "misspelt words, and what was taken for them",
+            },
+            "encoder": {"type": "string"},
+            "took_ms": {"type": "number", "description": "milliseconds, encoder included"},
+        },
+    },
+    "SearchHit": {
+        "type": "object",
+        "required": ["type", "id", "score", "text", "highlights", "fields", "why"],
+        "properties": {
+            "type": {"type": "string", "enum": ["product", "document"]},
+            "id": {"type": "string"},
+            "score": {"type": "number", "description": "sum over the lists of 1/(60 + rank)"},
+            "text": {"type": "string", "description": "the chunk that was found"},
+            "chunk": {"type": ["integer", "null"]},
+            "start": {"type": ["integer", "null"], "description": "first character in the original text"},
+            "end": {"type": ["integer", "null"], "description": "first character behind it"},
+            "highlights": {
+                "type": "array",
+                "items": {"type": "array", "items": {"type": "integer"}},
+                "description": "the query's words in `text`: [start, end) in characters",
+            },
+            "fields": {"type": "object"},
+            "why": {
+                "type": "object",
+                "description": "list (meaning, words, like) -> rank in it from 1, and score",
+                "additionalProperties": {
+                    "type": "object",
+                    "properties": {"rank": {"type": "integer"}, "score": {"type": "number"}},
+                },
+            },
+        },
+    },
     "Problem": {
         "type": "object",
         "required": ["type", "title", "status", "detail", "instance", "remedy"],

@@ -61,6 +61,13 @@ KINDS: Mapping[str, Kind] = {
             "The entity does not fit",
             "Give exactly the keys that the view names at /v1/plan.",
         ),
+        Kind("bad-search", 422, "The search cannot be made", "See docs/search.md for fields and limits."),
+        Kind(
+            "not-searchable",
+            404,
+            "Nothing of that name is in the index",
+            "Search for it by text; a new product is in the index within seconds.",
+        ),
         Kind(
             "internal",
             500,
@@ -70,12 +77,20 @@ KINDS: Mapping[str, Kind] = {
         Kind(
             "store-unavailable", 503, "The online store does not answer", "Try again after Retry-After seconds."
         ),
+        Kind(
+            "search-unavailable",
+            503,
+            "Search is not there",
+            "Start it: `dealeriq demo --search`, or search.enabled = true; elsewhere set search.url.",
+        ),
     )
 }
 
 
 class ProblemError(DealerIQError):
     """An answer that is an error; raised anywhere in a handler and turned into a problem document."""
+
+    remedy = "Each kind of problem has its own, at /problems/."
 
     def __init__(
         self,

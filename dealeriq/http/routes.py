@@ -53,6 +53,23 @@ MANY_BODY: Mapping[str, Any] = {
     },
 }
 
+SEARCH = ("malformed-request", "unauthorized", "bad-search", "not-searchable", "search-unavailable")
+SEARCH_BODY: Mapping[str, Any] = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        "text": {"type": "string", "maxLength": 2000, "description": "what to search for"},
+        "like": {"type": "string", "description": "find the like of this: product/ID or document/ID"},
+        "dealer_id": {"type": "string", "description": "on whose behalf: its own documents are found too"},
+        "filters": {
+            "type": "object",
+            "description": 'field -> a value, a list of values, or bounds of a number: {"gte": 1, "lte": 5}',
+        },
+        "limit": {"type": "integer", "minimum": 1, "maximum": 100, "default": 10},
+        "correct": {"type": "boolean", "default": True, "description": "whether misspelt words are mended"},
+    },
+}
+
 ROUTES: tuple[Route, ...] = (
     Route("page", "GET", "/", "page", "The addresses, for people", answer="text/html"),
     Route(
@@ -98,6 +115,34 @@ ROUTES: tuple[Route, ...] = (
         READ,
         {"at": AT, "detail": DETAIL},
         answer="FeatureRow",
+        guarded=True,
+    ),
+    Route(
+        "search",
+        "GET",
+        "/v1/search",
+        "search",
+        "Products and documents by text or likeness; parameters of other names are filters: category=PRODUCE",
+        SEARCH,
+        {
+            "q": "what to search for",
+            "like": "find the like of this: product/ID or document/ID",
+            "dealer_id": "on whose behalf: its own documents are found too",
+            "limit": "most hits, 1 to 100; default: 10",
+            "correct": "`false` takes misspelt words as they are",
+        },
+        answer="SearchAnswer",
+        guarded=True,
+    ),
+    Route(
+        "search_body",
+        "POST",
+        "/v1/search",
+        "search_body",
+        "Products and documents by text or likeness",
+        (*SEARCH, "too-large"),
+        body=SEARCH_BODY,
+        answer="SearchAnswer",
         guarded=True,
     ),
     Route(

@@ -7,6 +7,7 @@ import socket
 import uvicorn
 
 from dealeriq.http.app import Application
+from dealeriq.http.forward import Forwarder
 from dealeriq.http.settings import HttpSettings
 from dealeriq.http.source import FeatureSource
 from schemas.errors import DealerIQError
@@ -32,10 +33,15 @@ def listen(settings: HttpSettings) -> socket.socket:
         ) from error
 
 
-def serve(settings: HttpSettings, source: FeatureSource, listener: socket.socket | None = None) -> None:
+def serve(
+    settings: HttpSettings,
+    source: FeatureSource,
+    listener: socket.socket | None = None,
+    search: Forwarder | None = None,
+) -> None:
     """Serve until SIGINT or SIGTERM; requests in flight get 5 seconds to finish."""
     config = uvicorn.Config(
-        Application(settings, source),
+        Application(settings, source, search),
         loop="uvloop",
         http="httptools",
         ws="none",

@@ -107,7 +107,7 @@ def build(host: Host, kafka: KafkaSettings, data_dir: Path) -> faust.App:
         web_enabled=False,
         autodiscover=False,
     )
-    topic = app.topic(stage.source, key_type=bytes, value_type=bytes, allow_empty=True)
+    topic = app.topic(*stage.sources, key_type=bytes, value_type=bytes, allow_empty=True)
     app.agent(topic, name=stage.name)(host.run)
     return app
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from schemas.ids import derived_id
 from streams.agents.reading import Reader
-from streams.agents.stage import Derived, Record, Stage
+from streams.agents.stage import Derived, MapStage, Record
 
 __all__ = ["ChatStage"]
 
 
-class ChatStage(Stage):
+class ChatStage(MapStage):
     """Reads what a message says."""
 
     name = "chat-agent"

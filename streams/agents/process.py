@@ -6,11 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from connectors.kafka import ensure_topics, producer
+from connectors.redis import connect
 from connectors.registry import Registry
-from connectors.settings import KafkaSettings, RegistrySettings
+from connectors.settings import KafkaSettings, RedisSettings, RegistrySettings
 from models.text import TextSettings, packaged_encoder
 from schemas.errors import DealerIQError
 from streams.agents.chats import ChatStage
+from streams.agents.embed import EmbedStage
+from streams.agents.embedded import Embedded
 from streams.agents.reading import Reader
 from streams.agents.settings import AgentSettings
 from streams.agents.stage import Stage
@@ -27,12 +30,17 @@ class UnknownAgentError(DealerIQError):
     exit_code = 2
 
 
-def _chats(agents: AgentSettings, text: TextSettings) -> Stage:
+def _chats(agents: AgentSettings, text: TextSettings, redis: RedisSettings) -> Stage:
     return ChatStage(Reader(packaged_encoder(text), agents.remembered_readings))
 
 
-AGENTS: dict[str, Callable[[AgentSettings, TextSettings], Stage]] = {
+def _embed(agents: AgentSettings, text: TextSettings, redis: RedisSettings) -> Stage:
+    return EmbedStage(packaged_encoder(text), Embedded(connect(redis)))
+
+
+AGENTS: dict[str, Callable[[AgentSettings, TextSettings, RedisSettings], Stage]] = {
     "chat-agent": _chats,
+    "embed-agent": _embed,
 }
 
 
@@ -44,6 +52,7 @@ def main(
     agents: AgentSettings | None = None,
     text: TextSettings | None = None,
     metrics_port: int | None = None,
+    redis: RedisSettings | None = None,
 ) -> int:
     """Run one agent until it is told to stop; return the process's exit code.
 
@@ -53,8 +62,8 @@ def main(
     if name not in AGENTS:
         raise UnknownAgentError(f"no agent is called {name!r}; there are {', '.join(AGENTS)}")
     agents, text = agents or AgentSettings(), text or TextSettings()
-    stage = AGENTS[name](agents, text)
-    ensure_topics(kafka, [stage.source, f"{stage.source}.dlq", stage.target])
+    stage = AGENTS[name](agents, text, redis or RedisSettings())
+    ensure_topics(kafka, [*stage.sources, *(f"{each}.dlq" for each in stage.sources), stage.target])
     meters = StageMeters(name)
     if metrics_port is not None:
         start_server(metrics_port)

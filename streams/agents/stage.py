@@ -1,4 +1,4 @@
-"""What one agent is: a topic in, a topic out, and a pure function from a batch to derived events."""
+"""What one agent is: topics in, a topic out, and a pure function from a batch of events to what follows."""
 
 from __future__ import annotations
 
@@ -7,44 +7,119 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Derived", "Record", "Stage"]
+__all__ = ["Derived", "Event", "MapStage", "Outcome", "Record", "Stage"]
 
 Record = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Derived:
-    """One event derived from one record: its key and value for the stage's target topic.
+class Event:
+    """One event as a stage sees it: decoded and within its topic's bounds.
 
-    `subject` and `outcome` go into the envelope and the metrics.
+    `record` is None for a tombstone. `time_ms` is the event time; a tombstone has the time of its envelope,
+    else the time at which it was produced. `size` is the length of its value in bytes.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    key: str
+    record: Record | None
+    time_ms: int
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """A record for the stage's target topic; without a `record` it is a tombstone.
+
+    `subject`, `identity` (None: the record's `event_id`) and `time_ms` (event time; None: the cause's) go into
+    the envelope, `outcome` into the metrics.
     """
 
     key: str
-    record: Record
+    record: Record | None
     subject: str
     outcome: str = "produced"
+    identity: str | None = None
+    time_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one event: how it is counted, and the records that follow from it.
+
+    With `refused` it is a dead letter, for that reason, and nothing follows. `memo` is what `derive` leaves for
+    `after`.
+    """
+
+    name: str = "produced"
+    derived: Sequence[Derived] = ()
+    refused: str | None = None
+    memo: Any = None
 
 
 class Stage(ABC):
     """A function on a batch, hosted by an agent.
 
-    `handle` returns, for each record in order, the event derived from it. It holds no state between batches
-    beyond caches, and the same record always gives an event of the same `event_id`, so that handling it twice
-    is recognisable. If it raises, the host tries each record alone, and only one that raises alone becomes a
-    dead letter; an error in `retried` (a service that is down) is tried again with backoff and loses nothing.
+    `derive` returns the outcome of each event, in order. It holds no state between batches beyond caches and
+    views, and the same event always leads to records of the same key and identity, so that handling it twice is
+    recognisable. If it raises, the host sees each event through alone, and only one that raises alone becomes
+    a dead letter; an error in `retried` (a service that is down) is tried again with backoff and loses nothing.
+
+    `takes_tombstones`: whether `derive` is given tombstones; else they are counted and passed over.
+    `most_bytes`: of values handled together; a larger batch is handled in parts.
     """
 
     name: str
-    source: str
+    sources: tuple[str, ...]
     target: str
     retried: tuple[type[Exception], ...] = ()
+    takes_tombstones = False
+    most_bytes: int | None = None
+
+    @abstractmethod
+    def derive(self, events: Sequence[Event]) -> Sequence[Outcome]:
+        """Return one outcome for each event, in order."""
+
+    def after(self, events: Sequence[Event], outcomes: Sequence[Outcome]) -> None:  # noqa: B027
+        """Called when what follows is in Kafka and before the events count as done; may repeat.
+
+        It is given no event that became a dead letter. An error here is always retried.
+        """
+
+
+class MapStage(Stage):
+    """The simple case: one topic of events in, and exactly one record out for each.
+
+    A subclass names its topic in `source` and implements `handle`.
+    """
+
+    source: str
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        if hasattr(cls, "source"):
+            cls.sources = (cls.source,)
 
     @abstractmethod
     def handle(self, records: Sequence[Record]) -> list[Derived]:
         """Return one derived event for each record, in order."""
 
-    def after(self, records: Sequence[Record], derived: Sequence[Derived]) -> None:  # noqa: B027
-        """Called when the derived events are in Kafka and before the sources count as done; may repeat.
+    def after_each(self, records: Sequence[Record], derived: Sequence[Derived]) -> None:
+        """As `after`, with the records and what was derived from them."""
 
-        An error here is always retried, never a dead letter.
-        """
+    def derive(self, events: Sequence[Event]) -> Sequence[Outcome]:
+        """Return one outcome for each event, in order."""
+        derived = self.handle([_record(event) for event in events])
+        return [Outcome(each.outcome, (each,)) for each in derived]
+
+    def after(self, events: Sequence[Event], outcomes: Sequence[Outcome]) -> None:
+        """Hand the records and what was derived from them to `after_each`."""
+        derived = [each for outcome in outcomes for each in outcome.derived]
+        self.after_each([_record(event) for event in events], derived)
+
+
+def _record(event: Event) -> Record:
+    assert event.record is not None, "a MapStage takes no tombstones"
+    return event.record

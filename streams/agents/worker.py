@@ -1,7 +1,7 @@
-"""What becomes of one batch: decoded, checked, handled, produced; a dead letter for each event that cannot be.
+"""What becomes of one batch: decoded, checked, derived, produced; a dead letter for each event that cannot be.
 
 It knows nothing of Faust: messages in, and when `process` returns every one of them is either in the target
-topic, in the dead-letter topic, or counted as a tombstone. It blocks, so its host runs it in a thread.
+topic, in the dead-letter topic, or counted as what needed nothing. It blocks, so its host runs it in a thread.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import structlog
@@ -18,11 +20,11 @@ from connectors.errors import translated
 from connectors.kafka import KafkaUnavailableError, Producer, dead_letter_headers
 from connectors.registry import Registry, RegistryRefusedError, RegistryUnavailableError
 from schemas.codec import Decoder, Encoder
-from schemas.envelope import Envelope, headers, new_traceparent, parse_headers
+from schemas.envelope import headers, new_traceparent, parse_headers
 from schemas.errors import ContractError, DealerIQError
 from schemas.validate import problems
 from streams.agents.settings import AgentSettings
-from streams.agents.stage import Derived, Record, Stage
+from streams.agents.stage import Derived, Event, Outcome, Stage
 from streams.metrics import StageMeters
 
 __all__ = ["BatchWorker", "Message", "StoppedError"]
@@ -30,6 +32,7 @@ __all__ = ["BatchWorker", "Message", "StoppedError"]
 _log = structlog.get_logger(__name__)
 _T = TypeVar("_T")
 _DELIVERY_S = 30.0
+_NOTHING = Outcome()
 
 
 class StoppedError(DealerIQError):
@@ -48,6 +51,16 @@ class Message(Protocol):
     key: bytes | None
     value: bytes | None
     headers: Any
+
+
+@dataclass(slots=True)
+class _Task:
+    """One message on its way: what it holds, what became of it, and the bytes that follow from it."""
+
+    message: Message
+    event: Event
+    outcome: Outcome = _NOTHING
+    encoded: Sequence[tuple[Derived, bytes | None]] = ()
 
 
 class _Delivery:
@@ -73,7 +86,7 @@ class BatchWorker:
         self._settings = settings
         self._meters = meters
         self._stopping = threading.Event()
-        self._decoder = Decoder.of_topic(stage.source, registry.schema)
+        self._decoders = {name: Decoder.of_topic(name, registry.schema) for name in stage.sources}
         self._encoder: Encoder | None = None
         down = (RegistryUnavailableError, RegistryRefusedError, KafkaUnavailableError)
         self._retried: tuple[type[Exception], ...] = (*down, *stage.retried)
@@ -85,96 +98,117 @@ class BatchWorker:
     def process(self, messages: Sequence[Message]) -> None:
         """See every message through. Returns only when Kafka has acknowledged all that came of them.
 
-        Raises StoppedError, after `stop`, when a service is still down; nothing then counts as done.
+        Raises StoppedError, after `stop`, when a service is still down; what is not done by then comes again.
         """
-        with self._meters.batch():
-            if self._encoder is None:
-                ids = self._retrying(lambda: self._registry.register_all([self.stage.target]))
-                self._encoder = Encoder(self.stage.target, ids[f"{self.stage.target}-value"])
-            dead: list[tuple[Message, str]] = []
-            read: list[tuple[Message, Record]] = []
-            for message in messages:
-                if message.value is None:  # on a topic of events there is nothing that it could delete
-                    self._meters.count("tombstone")
-                    continue
-                try:
-                    read.append((message, self._read(message)))
-                except ContractError as error:
-                    dead.append((message, str(error)))
-            done = self._handle(read, dead)
-            self._retrying(lambda: self._deliver(done, dead))
-            if done:
-                self._retrying(
-                    lambda: self.stage.after(
-                        [record for _, record, _, _ in done], [each for _, _, each, _ in done]
-                    ),
-                    every_error=True,
-                )
-        self._count(done, dead)
+        if self._encoder is None:
+            ids = self._retrying(lambda: self._registry.register_all([self.stage.target]))
+            self._encoder = Encoder(self.stage.target, ids[f"{self.stage.target}-value"])
+        dead: list[tuple[Message, str]] = []
+        read: list[_Task] = []
+        for message in messages:
+            if message.value is None and not self.stage.takes_tombstones:  # there is nothing it could delete
+                self._meters.count("tombstone")
+                continue
+            try:
+                read.append(_Task(message, self._read(message)))
+            except ContractError as error:
+                dead.append((message, str(error)))
+        for part in self._parts(read) or [[]]:
+            with self._meters.batch():
+                self._see_through(part, dead)
+            dead = []
 
-    def _read(self, message: Message) -> Record:
-        record = self._retrying(lambda: self._decoder.decode(message.value))
-        found = problems(self.stage.source, record)
+    def _read(self, message: Message) -> Event:
+        key = (message.key or b"").decode(errors="replace")
+        where = (message.topic, message.partition, message.offset)
+        if message.value is None:
+            time_ms = parse_headers(_pairs(message.headers)).time_ms
+            return Event(*where, key, None, int(message.timestamp * 1000) if time_ms is None else time_ms)
+        decoder = self._decoders[message.topic]
+        record = self._retrying(lambda: decoder.decode(message.value))
+        found = problems(message.topic, record)
         if found:
             raise ContractError("; ".join(found))
-        return record
+        return Event(*where, key, record, record["event_time"], len(message.value))
 
-    def _handle(
-        self, read: list[tuple[Message, Record]], dead: list[tuple[Message, str]]
-    ) -> list[tuple[Message, Record, Derived, bytes]]:
-        """Handle the batch as one; where that fails, each event alone, so that one cannot take others along."""
-        if not read:
-            return []
+    def _parts(self, read: list[_Task]) -> list[list[_Task]]:
+        """Split a batch so that no part holds more bytes than the stage takes; one event is never split."""
+        most = self.stage.most_bytes
+        if most is None:
+            return [read] if read else []
+        parts: list[list[_Task]] = []
+        size = 0
+        for task in read:
+            size += task.event.size
+            if not parts or size > most:
+                parts.append([])
+                size = task.event.size
+            parts[-1].append(task)
+        return parts
+
+    def _see_through(self, tasks: list[_Task], dead: list[tuple[Message, str]]) -> None:
+        """See the batch through as one; where that fails, each event alone: one cannot take others along.
+
+        Alone means to the end, `after` included, before the next: it may be about the same thing.
+        """
         try:
-            return self._attempt(read)
+            self._derive(tasks)
         except StoppedError:
             raise
         except Exception as error:
             _not_of_the_record(error)
             self._meters.error(error)
             _log.warning("batch_failed_trying_each_event", stage=self.stage.name, error=repr(error))
-        done = []
-        for each in read:
+        else:
+            self._finish(tasks, dead)
+            return
+        for task in tasks:
             try:
-                done += self._attempt([each])
+                self._derive([task])
             except StoppedError:
                 raise
             except Exception as error:
                 _not_of_the_record(error)
-                dead.append((each[0], str(error) or type(error).__name__))
-        return done
+                task.outcome = Outcome(refused=str(error) or type(error).__name__)
+            self._finish([task], dead)
+            dead = []
 
-    def _attempt(self, read: list[tuple[Message, Record]]) -> list[tuple[Message, Record, Derived, bytes]]:
+    def _derive(self, tasks: list[_Task]) -> None:
         encoder = self._encoder
         assert encoder is not None
-        records = [record for _, record in read]
-        derived = self._retrying(lambda: self.stage.handle(records))
-        return [
-            (message, record, each, encoder.encode(each.record))
-            for (message, record), each in zip(read, derived, strict=True)
+        if not tasks:
+            return
+        events = [task.event for task in tasks]
+        outcomes = self._retrying(lambda: self.stage.derive(events))
+        encoded = [
+            [(each, None if each.record is None else encoder.encode(each.record)) for each in outcome.derived]
+            for outcome in outcomes
         ]
+        for task, outcome, values in zip(tasks, outcomes, encoded, strict=True):
+            task.outcome, task.encoded = outcome, values
 
-    def _deliver(
-        self, done: list[tuple[Message, Record, Derived, bytes]], dead: list[tuple[Message, str]]
-    ) -> None:
+    def _finish(self, tasks: list[_Task], dead: list[tuple[Message, str]]) -> None:
+        dead = [*dead, *((task.message, task.outcome.refused) for task in tasks if task.outcome.refused)]
+        done = [task for task in tasks if task.outcome.refused is None]
+        if done or dead:
+            self._retrying(lambda: self._deliver(done, dead))
+        if done:
+            events, outcomes = [task.event for task in done], [task.outcome for task in done]
+            self._retrying(lambda: self.stage.after(events, outcomes), every_error=True)
+        self._count(done, dead)
+
+    def _deliver(self, done: list[_Task], dead: list[tuple[Message, str]]) -> None:
         """Produce everything and wait until Kafka has it. Repeating it repeats the same ids."""
         delivery = _Delivery()
-        target = self.stage.target
-        for message, record, each, value in list(done):
-            envelope: Envelope = parse_headers(message.headers)
-            sent = headers(
-                each.record["event_id"],
-                target,
-                f"dealeriq/{self.stage.name}",
-                record["event_time"],
-                each.subject,
-                new_traceparent(envelope.traceparent),
-            )
+        for task in list(done):
             try:
-                self._producer.produce(target, value, key=each.key.encode(), headers=sent, on_delivery=delivery)
+                for value, key, sent in list(self._sent(task)):
+                    self._producer.produce(
+                        self.stage.target, value, key=key, headers=sent, on_delivery=delivery
+                    )
             except ContractError as error:  # the derived event is larger than its topic takes
-                done.remove((message, record, each, value))
-                dead.append((message, str(error)))
+                done.remove(task)
+                dead.append((task.message, str(error)))
         for message, reason in dead:
             self._producer.produce(
                 f"{message.topic}.dlq",
@@ -194,6 +228,18 @@ class BatchWorker:
         if left or delivery.errors:
             reason = delivery.errors[0] if delivery.errors else f"{left} messages unacknowledged"
             raise KafkaUnavailableError(f"{self.stage.name} cannot produce: {reason}")
+
+    def _sent(self, task: _Task) -> Iterator[tuple[bytes | None, bytes, list[tuple[str, bytes]]]]:
+        """Value, key and headers of each record that follows from a message."""
+        if not task.encoded:
+            return
+        trace = parse_headers(_pairs(task.message.headers)).traceparent
+        source = f"dealeriq/{self.stage.name}"
+        for each, value in task.encoded:
+            identity = each.identity or (each.record or {})["event_id"]
+            time_ms = task.event.time_ms if each.time_ms is None else each.time_ms
+            sent = headers(identity, self.stage.target, source, time_ms, each.subject, new_traceparent(trace))
+            yield value, each.key.encode(), sent
 
     def _retrying(self, act: Callable[[], _T], *, every_error: bool = False) -> _T:
         """Do it again with growing waits while a service is down."""
@@ -216,14 +262,9 @@ class BatchWorker:
                     raise StoppedError(f"{self.stage.name} stops while a service is down: {error}") from error
                 wait = min(wait * 2, self._settings.retry_most_s)
 
-    def _count(
-        self, done: list[tuple[Message, Record, Derived, bytes]], dead: list[tuple[Message, str]]
-    ) -> None:
+    def _count(self, done: list[_Task], dead: list[tuple[Message, str]]) -> None:
         meters = self._meters
-        outcomes: dict[str, int] = {}
-        for _, _, each, _ in done:
-            outcomes[each.outcome] = outcomes.get(each.outcome, 0) + 1
-        for outcome, times in outcomes.items():
+        for outcome, times in Counter(task.outcome.name for task in done).items():
             meters.count(outcome, times)
         for message, reason in dead:
             _log.warning(
@@ -236,8 +277,8 @@ class BatchWorker:
             meters.count("dead_letter", len(dead))
         if done:
             now = time.time()
-            meters.freshness(max(0.0, now - message.timestamp) for message, *_ in done)
-            meters.event_time(max(record["event_time"] for _, record, _, _ in done))
+            meters.freshness(max(0.0, now - task.message.timestamp) for task in done)
+            meters.event_time(max(task.event.time_ms for task in done))
 
 
 def _not_of_the_record(error: Exception) -> None:

@@ -17,7 +17,7 @@ from connectors.settings import RegistrySettings
 from schemas.codec import Encoder
 from streams.agents.chats import ChatStage
 from streams.agents.settings import AgentSettings
-from streams.agents.stage import Derived, Stage
+from streams.agents.stage import Derived, MapStage
 from streams.agents.worker import BatchWorker, StoppedError
 from streams.labels.label import label_of
 from streams.metrics import RECORDS, StageMeters
@@ -38,7 +38,7 @@ class Sent:
     headers: tuple = ()
 
 
-class Picky(Stage):
+class Picky(MapStage):
     """Fails on batches that hold a bad event, and is down as often as it is told to be."""
 
     name, source, target = "picky", "feedback", "labels"

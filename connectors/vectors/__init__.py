@@ -1,0 +1,37 @@
+"""Vector indexes: one contract, and what implements it."""
+
+from connectors.vectors.errors import (
+    IndexBusyError,
+    IndexDamagedError,
+    IndexUnavailableError,
+    WrongFormatError,
+)
+from connectors.vectors.index import (
+    FORMAT,
+    AnyOf,
+    Between,
+    Condition,
+    Entry,
+    EntryId,
+    Found,
+    OwnOrNone,
+    Sparse,
+    VectorIndex,
+)
+
+__all__ = [
+    "FORMAT",
+    "AnyOf",
+    "Between",
+    "Condition",
+    "Entry",
+    "EntryId",
+    "Found",
+    "IndexBusyError",
+    "IndexDamagedError",
+    "IndexUnavailableError",
+    "OwnOrNone",
+    "Sparse",
+    "VectorIndex",
+    "WrongFormatError",
+]

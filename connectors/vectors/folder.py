@@ -1,0 +1,108 @@
+"""The folder of an index: one owner, versions side by side, and the name of the one that counts.
+
+`<root>/current` names the version in use. A new version is made beside it and then named, in one atomic step;
+what is no longer named is removed by the next owner.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from connectors.vectors.errors import IndexBusyError
+
+__all__ = ["IndexFolder"]
+
+_PREFIX, _BUILDING = "version-", "building-"
+
+
+class IndexFolder:
+    """The versions under `root`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._lock: IO[str] | None = None
+
+    def own(self) -> None:
+        """Take the folder for this process until `release`. Raises IndexBusyError."""
+        self._lock = self._take("owner.lock", "belongs to")
+
+    def release(self) -> None:
+        """Let another process own the folder."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    @contextlib.contextmanager
+    def building(self) -> Iterator[Path]:
+        """Give the path of a version to be made beside the others, and remove it if it was not adopted.
+
+        Raises IndexBusyError where another process is making one.
+        """
+        lock = self._take("builder.lock", "is being made again by")
+        try:
+            for left in self.root.glob(f"{_BUILDING}*"):  # by one that was killed
+                shutil.rmtree(left, ignore_errors=True)
+            beside = self.root / f"{_BUILDING}{time.time_ns():x}"
+            try:
+                yield beside
+            finally:
+                shutil.rmtree(beside, ignore_errors=True)
+        finally:
+            lock.close()
+
+    def adopt(self, beside: Path) -> None:
+        """Let what was made in `building`, and is closed, count from now on."""
+        version = self.fresh()
+        beside.rename(version)
+        self.swap(version)
+
+    def versions(self) -> list[Path]:
+        """Return every whole version, oldest first."""
+        return sorted(self.root.glob(f"{_PREFIX}*"))
+
+    def current(self) -> Path | None:
+        """Return the version that counts, None where there is none yet."""
+        try:
+            return self.root / (self.root / "current").read_text().strip()
+        except FileNotFoundError:
+            return None
+
+    def fresh(self) -> Path:
+        """Return the path of a new version; nothing is there yet."""
+        return self.root / f"{_PREFIX}{time.time_ns():x}"
+
+    def swap(self, version: Path) -> None:
+        """Let `version` count from now on."""
+        beside = self.root / f".current-{os.getpid()}"
+        beside.write_text(version.name)
+        beside.replace(self.root / "current")
+
+    def tidy(self) -> None:
+        """Remove versions that do not count. Only the owner may."""
+        kept = self.current()
+        for each in self.versions():
+            if each != kept:
+                shutil.rmtree(each, ignore_errors=True)
+
+    def _take(self, name: str, told: str) -> IO[str]:
+        self.root.mkdir(parents=True, exist_ok=True)
+        lock = (self.root / name).open("a+")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            holder = lock.read().strip() or "another process"
+            lock.close()
+            raise IndexBusyError(f"the index in {self.root} {told} {holder}") from None
+        lock.seek(0)
+        lock.truncate()
+        lock.write(f"process {os.getpid()}")
+        lock.flush()
+        return lock

@@ -1,0 +1,174 @@
+"""The internal HTTP interface of the search process: a small ASGI application.
+
+It answers `/v1/search` itself, problems included, so that the HTTP service in front passes bytes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import threading
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import Any
+from urllib.parse import parse_qsl
+
+import orjson
+import structlog
+
+from connectors.vectors import IndexUnavailableError
+from dealeriq.http.app import JSON, PROBLEM, Receive, Scope, Send
+from dealeriq.http.handlers import Answer, Request
+from dealeriq.http.problems import ProblemError
+from models.search.fields import FIELDS, SearchRequestError
+from models.search.request import Answer as SearchAnswer
+from models.search.request import SearchRequest
+from models.search.searcher import NothingLikeItError, Searcher
+from streams.metrics import DURATION_BUCKETS, REGISTRY, BatchHistogram, StageMeters
+
+__all__ = ["SearchApplication", "request_of_query"]
+
+PATH = "/v1/search"
+SECONDS = BatchHistogram(
+    "dealeriq_search_seconds",
+    "Seconds to answer a search, encoder included",
+    "kind",
+    DURATION_BUCKETS,
+    REGISTRY,
+)
+_PLAIN = {"q": "text", "text": "text", "like": "like", "dealer_id": "dealer_id"}
+log = structlog.get_logger("dealeriq.search")
+
+
+class SearchApplication:
+    """Answers searches on a few threads.
+
+    Args:
+        searcher: what searches.
+        threads: searches at the same time.
+        most_bytes: of a request's body.
+        token: bearer token that a request must carry; None: none.
+    """
+
+    def __init__(
+        self, searcher: Searcher, threads: int, most_bytes: int = 1_048_576, token: str | None = None
+    ) -> None:
+        self._searcher, self._width = searcher, threads
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="search")
+        self._most_bytes = most_bytes
+        self._token = token
+        self._meters = StageMeters("search")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one connection event (ASGI 3)."""
+        if scope["type"] != "http":
+            return
+        try:
+            answer = await self._answer(scope, receive)
+            outcome = "ok"
+        except ProblemError as problem:
+            answer = Answer(problem.body(scope["path"]), problem.kind.status, PROBLEM, list(problem.headers))
+            outcome = "refused" if problem.kind.status < 500 else "failed"
+        except Exception as error:
+            self._meters.error(error)
+            log.exception("search failed")
+            failed = ProblemError("internal", f"{type(error).__name__} in the search process.")
+            answer = Answer(failed.body(scope["path"]), 500, PROBLEM)
+            outcome = "failed"
+        self._meters.count(outcome)
+        headers = [
+            (b"content-type", answer.content_type),
+            (b"content-length", str(len(answer.body)).encode()),
+            *answer.headers,
+        ]
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await send({"type": "http.response.body", "body": answer.body})
+
+    def replace(self, searcher: Searcher) -> None:
+        """Search with another searcher; returns when no search with the former one goes on."""
+        self._searcher = searcher
+        together = threading.Barrier(self._width)
+        wait([self._threads.submit(together.wait) for _ in range(self._width)])
+
+    def close(self) -> None:
+        """Let the searches that run finish."""
+        self._threads.shutdown(wait=True)
+
+    async def _answer(self, scope: Scope, receive: Receive) -> Answer:
+        if scope["path"] == "/healthz":
+            return Answer(b'{"alive":true}')
+        if scope["path"] != PATH or scope["method"] not in ("GET", "POST"):
+            raise ProblemError("not-found", f"{scope['method']} {scope['path']} is not an address here.")
+        self._authorize(scope)
+        request = Request([], scope["query_string"], scope["headers"], receive)
+        try:
+            if scope["method"] == "GET":
+                asked = request_of_query(request.query_string)
+            else:
+                asked = SearchRequest.of(orjson.loads(await request.body(self._most_bytes)))
+            loop = asyncio.get_running_loop()
+            found = await loop.run_in_executor(self._threads, self._search, asked)
+        except orjson.JSONDecodeError as error:
+            raise ProblemError("malformed-request", f"The body is not JSON: {error}.") from None
+        except NothingLikeItError as error:
+            raise ProblemError("not-searchable", _sentence(error), remedy=error.remedy) from None
+        except SearchRequestError as error:
+            raise ProblemError("bad-search", _sentence(error), remedy=error.remedy) from None
+        except IndexUnavailableError as error:
+            raise ProblemError(
+                "search-unavailable", _sentence(error), remedy=error.remedy, headers=[(b"retry-after", b"1")]
+            ) from None
+        SECONDS.observe_repeated("like" if asked.like else "text", found.took_ms / 1000, 1)
+        return Answer(orjson.dumps(found.data()), content_type=JSON)
+
+    def _search(self, asked: SearchRequest) -> SearchAnswer:
+        return self._searcher.search(asked)  # looked up on the thread itself: see `replace`
+
+    def _authorize(self, scope: Scope) -> None:
+        if self._token is None:
+            return
+        given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+        if not hmac.compare_digest(given, b"Bearer " + self._token.encode()):
+            raise ProblemError(
+                "unauthorized", "The request carries no token that is right.",
+                headers=[(b"www-authenticate", b"Bearer")],
+            )  # fmt: skip
+
+
+def request_of_query(query_string: bytes) -> SearchRequest:
+    """Read a search from query parameters; whatever is none of its own is a filter.
+
+    A filter that comes twice means either value; `price.gte` and `price.lte` bound a number.
+    Raises SearchRequestError.
+    """
+    body: dict[str, Any] = {}
+    filters: dict[str, Any] = {}
+    pairs = parse_qsl(query_string.decode("latin-1"), keep_blank_values=True, errors="replace")
+    for name, value in pairs:
+        if name in _PLAIN:
+            body[_PLAIN[name]] = value
+        elif name == "limit":
+            if not value.isdecimal():
+                raise SearchRequestError(f"limit is {value[:40]!r}", remedy="Give limit a whole number.")
+            body["limit"] = int(value[:9])
+        elif name == "correct":
+            if value not in ("true", "false"):
+                raise SearchRequestError(f"correct is {value[:40]!r}", remedy="Give correct true or false.")
+            body["correct"] = value == "true"
+        else:
+            _add_filter(filters, name, value)
+    return SearchRequest.of(body | {"filters": filters})
+
+
+def _add_filter(filters: dict[str, Any], name: str, value: str) -> None:
+    field, _, bound = name.partition(".")
+    declared = FIELDS.get(field)
+    if declared is not None and declared.kind == "number":
+        bounds = {bound: value} if bound else {"gte": value, "lte": value}
+        filters.setdefault(field, {}).update(bounds)
+    else:
+        filters.setdefault(name, []).append(value)
+
+
+def _sentence(error: Exception) -> str:
+    text = str(error)
+    return text if text.endswith((".", "?")) else f"{text}."

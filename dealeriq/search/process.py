@@ -1,0 +1,128 @@
+"""The search process: the index's one owner. It folds on the main thread, and answers searches on others."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from pathlib import Path
+
+import structlog
+import uvicorn
+
+from connectors.kafka import ensure_topics
+from connectors.registry import Registry
+from connectors.vectors import AnyOf
+from connectors.vectors.edge import EdgeIndex
+from connectors.vectors.folder import IndexFolder
+from dealeriq.http.server import listen
+from dealeriq.http.settings import HttpSettings
+from dealeriq.search.app import SearchApplication
+from dealeriq.search.folder import current_version, folder_of, open_version
+from dealeriq.settings import Settings
+from models.search.fields import CHUNK
+from models.search.searcher import Searcher
+from models.search.vocabulary import Vocabulary
+from models.text import Encoder, packaged_encoder
+from streams.views.runner import ViewRunner
+from streams.views.vector_view import VectorView
+
+__all__ = ["run"]
+
+log = structlog.get_logger("dealeriq.search")
+
+
+def run(settings: Settings, stop: threading.Event) -> None:
+    """Fold and answer until `stop` is set; go over to another version of the index when one takes its place.
+
+    Raises IndexBusyError, IndexDamagedError, EncoderError, AddressTakenError, PositionBeyondLogError.
+    """
+    folder = folder_of(settings)
+    folder.own()
+    try:
+        folder.tidy()
+        _Service(settings, folder, packaged_encoder(settings.text), stop).run()
+    finally:
+        folder.release()
+
+
+class _Service:
+    """The index in use, what folds into it, and what answers from it."""
+
+    def __init__(
+        self, settings: Settings, folder: IndexFolder, encoder: Encoder, stop: threading.Event
+    ) -> None:
+        self._settings, self._folder, self._encoder, self._stop = settings, folder, encoder, stop
+        self._fetch_schema = Registry(settings.registry).schema
+        self._application: SearchApplication | None = None
+        self._server: uvicorn.Server | None = None
+
+    def run(self) -> None:
+        previous: EdgeIndex | None = None
+        try:
+            while not self._stop.is_set():
+                version = current_version(self._folder)
+                index = open_version(version, self._encoder)
+                view = self._put_in_place(index)
+                if previous is not None:
+                    previous.close()
+                    self._folder.tidy()
+                previous = index
+                self._fold(view, version)
+        finally:
+            if self._server is not None:
+                self._server.should_exit = True
+            if self._application is not None:
+                self._application.close()
+            if previous is not None:
+                previous.close()
+
+    def _put_in_place(self, index: EdgeIndex) -> VectorView:
+        """Let searches be answered from `index`; returns when none is answered from another any more."""
+        vocabulary = Vocabulary(entry.fields["text"] for entry in index.scan([AnyOf("entry", [CHUNK])]))
+        searcher = Searcher(index, self._encoder, vocabulary)
+        if self._application is None:
+            settings = self._settings
+            token = settings.http.token.get_secret_value() if settings.http.token else None
+            limits = (settings.search.threads, settings.http.max_body_bytes, token)
+            self._application = SearchApplication(searcher, *limits)
+            self._server = _start(settings, self._application)
+        else:
+            self._application.replace(searcher)
+        return VectorView(index, self._encoder.identity, self._fetch_schema, vocabulary)
+
+    def _fold(self, view: VectorView, version: Path) -> None:
+        """Fold until this process shall end, or another version counts."""
+        settings = self._settings
+        ensure_topics(settings.kafka, [*view.topics, *(f"{name}.dlq" for name in view.topics)])
+        until = threading.Event()
+        watch = threading.Thread(target=self._watch, args=(until, version), name="index-version", daemon=True)
+        watch.start()
+        group = f"{settings.features.project}-{view.name}"
+        batch = settings.search.batch_records
+        try:
+            ViewRunner(settings.kafka, view, stop=until, batch_records=batch, group=group).run()
+        finally:
+            until.set()
+            watch.join()
+
+    def _watch(self, until: threading.Event, version: Path) -> None:
+        while not until.is_set():
+            if self._stop.wait(0.5):
+                until.set()
+            elif self._folder.current() != version:
+                log.info("another version of the index takes over")
+                until.set()
+
+
+def _start(settings: Settings, application: SearchApplication) -> uvicorn.Server:
+    """Serve on a thread: uvicorn leaves the signals to the main thread there, which ends in good order."""
+    listener = listen(HttpSettings(host=settings.search.host, port=settings.search.port))
+    bound = listener.getsockname()
+    print(f"search on http://{bound[0]}:{bound[1]}", file=sys.stderr, flush=True)
+    config = uvicorn.Config(
+        application, loop="uvloop", http="httptools", ws="none", lifespan="off", access_log=False,
+        log_level="warning", server_header=False, date_header=False, timeout_graceful_shutdown=5,
+    )  # fmt: skip
+    server = uvicorn.Server(config)
+    threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="search-http", daemon=True).start()
+    return server

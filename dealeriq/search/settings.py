@@ -1,0 +1,33 @@
+"""How the search process listens, and where its index is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["SearchSettings"]
+
+
+class SearchSettings(BaseModel):
+    """The `search` section of the settings."""
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+    enabled: bool = Field(False, description="whether the local system embeds products and documents")
+    url: str | None = Field(
+        None,
+        description="base URL of the search process; unset: host and port, if enabled",
+    )
+    host: str = Field("127.0.0.1", description="address that the search process listens on")
+    port: int = Field(8010, ge=0, le=65535, description="port that the search process listens on")
+    folder: Path | None = Field(None, description="folder of the index; unset: `index` in the data folder")
+    threads: int = Field(2, ge=1, le=64, description="searches answered at the same time")
+    batch_records: int = Field(500, ge=1, le=10_000, description="most records folded into the index together")
+    timeout_s: float = Field(5.0, gt=0, description="longest wait of the HTTP service for an answer, s")
+
+    def address(self) -> str | None:
+        """Where the HTTP service finds the search process; None where there is none."""
+        if self.url is None and self.enabled:
+            return f"http://{self.host}:{self.port}"
+        return self.url

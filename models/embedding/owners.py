@@ -1,0 +1,80 @@
+"""Owners of chunks: which topics hold texts, whose text it is, and how it becomes chunks.
+
+To make another topic searchable, add a line to `OWNERS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from models.embedding.chunks import Chunk, chunk_document, chunk_text
+from schemas.catalogue import topic
+from schemas.errors import ContractError
+
+__all__ = ["OWNERS", "Owner", "OwnerKind", "owner_of_key", "split"]
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The thing whose text the chunks are: `type` as in the embeddings topic, and its id."""
+
+    type: str
+    id: str
+
+    def __str__(self) -> str:
+        return f"{self.type}/{self.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerKind:
+    """How the records of one topic become chunks; `split` raises NoTextError."""
+
+    type: str
+    split: Callable[[Owner, Record], list[Chunk]]
+
+
+def owner_of_key(topic_name: str, key: str) -> Owner:
+    """Return the owner that a record of a topic of owners is about: the key says it, also of a tombstone."""
+    return Owner(OWNERS[topic_name].type, key)
+
+
+def split(topic_name: str, key: str, record: Record) -> list[Chunk]:
+    """Return the chunks of a record as it stands under its key; none of one that is `deleted`.
+
+    Raises ContractError for a key that is not the record's own, NoTextError.
+    """
+    name = topic(topic_name).key[0]
+    if record[name] != key:
+        raise ContractError(f"the key is {key!r} and {name} is {record[name]!r}")
+    if record["deleted"]:
+        return []
+    kind = OWNERS[topic_name]
+    return kind.split(Owner(kind.type, key), record)
+
+
+def _product(owner: Owner, record: Record) -> list[Chunk]:
+    """Name, classes, brand and size as one text; what an earlier part says already is not said again."""
+    said: set[str] = set()
+    parts: list[str] = []
+    for name in ("name", "product_type", "subcategory", "category", "brand", "package_size"):
+        part = (record.get(name) or "").strip()
+        words = set(part.casefold().split())
+        if words - said:
+            parts.append(part.capitalize() if part.isupper() else part)
+            said |= words
+    return chunk_text(str(owner), ", ".join(parts))
+
+
+def _document(owner: Owner, record: Record) -> list[Chunk]:
+    return chunk_document(str(owner), record["title"], record["text"])
+
+
+OWNERS: Mapping[str, OwnerKind] = {
+    "products": OwnerKind("product", _product),
+    "documents": OwnerKind("document", _document),
+}
+"""Topic -> how its records become chunks."""

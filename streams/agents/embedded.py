@@ -1,0 +1,63 @@
+"""What is embedded: a small view in the online store of each owner's chunks, so that nothing is encoded twice.
+
+One key an owner, `dealeriq:embedded:<type>/<id>`, holding a JSON list [event_time ms, fingerprint of all
+chunks, chunk ids, ids on their way]. The embed agent writes what is on its way before Kafka has it, and what is
+there after Kafka has it and before its source counts as done: so a crash encodes at most the batch in flight
+again, and leaves no chunk behind that nobody knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import orjson
+
+from models.embedding import Owner
+
+__all__ = ["Embedded", "Known"]
+
+
+class Known(NamedTuple):
+    """What is in the embeddings topic of one owner; no chunks where it is deleted.
+
+    `maybe` are chunks that were on their way when this was written: they are counted as there when it comes to
+    deleting, and as not there when it comes to encoding. `time_ms` is None before the first event is through.
+    """
+
+    time_ms: int | None
+    fingerprint: str
+    chunks: Sequence[str]
+    maybe: Sequence[str] = ()
+
+
+class Embedded:
+    """Reads and writes what is known through a redis-py client; errors are the client's own."""
+
+    def __init__(self, redis: Any) -> None:
+        self._redis = redis
+
+    def read(self, owners: Sequence[Owner]) -> list[Known | None]:
+        """Return what is known of each owner, None for one never seen; one round trip."""
+        if not owners:
+            return []
+        found = self._redis.mget([_key(owner) for owner in owners])
+        return [None if value is None else Known(*orjson.loads(value)) for value in found]
+
+    def write(self, changes: Iterable[tuple[Owner, Known | None]]) -> None:
+        """Store what is now known of each owner, None to forget it."""
+        forgotten: list[str] = []
+        stored: dict[str, bytes] = {}
+        for owner, known in changes:
+            if known is None:
+                forgotten.append(_key(owner))
+            else:
+                stored[_key(owner)] = orjson.dumps(list(known))
+        if stored:
+            self._redis.mset(stored)
+        if forgotten:
+            self._redis.delete(*forgotten)
+
+
+def _key(owner: Owner) -> str:
+    return f"dealeriq:embedded:{owner}"

@@ -1,0 +1,210 @@
+"""The vector view: embeddings, and the fields of whom they belong to, folded into one index.
+
+Two kinds of topics meet in one entry. `embeddings` says which chunks there are, with their vectors; products,
+documents and inventory say what is known of their owner: a change of price encodes nothing. Either may come
+first, so what is known of an owner is kept in an entry of its own, and a chunk takes it from there.
+
+A batch is written in an order that survives a crash anywhere: chunks, then owners, then the position. Until the
+owners are written their records count as new, and are folded again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from connectors.registry import RegistryUnavailableError
+from connectors.vectors import AnyOf, Entry, IndexUnavailableError, VectorIndex
+from connectors.vectors.lexical import Lexical
+from models.embedding import OWNERS, Owner, owner_of_key
+from models.search.fields import CHUNK
+from models.search.vocabulary import Vocabulary
+from schemas.codec import Decoder
+from schemas.errors import ContractError
+from schemas.validate import problems
+from streams.metrics import StageMeters
+from streams.views.vector_fold import OwnerState
+from streams.views.view import Position, View
+
+__all__ = ["VectorView"]
+
+_EMBEDDINGS, _INVENTORY = "embeddings", "inventory"
+_ASKED_TOGETHER = 500
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What a batch of messages says, and what it changes."""
+
+    chunks: dict[str, tuple[Any, dict[str, Any] | None]] = field(default_factory=dict)
+    records: list[tuple[str, Owner, dict[str, Any] | None, int]] = field(default_factory=list)
+    levels: list[tuple[Owner, dict[str, Any], int]] = field(default_factory=list)
+    unreadable: list[tuple[Any, Exception]] = field(default_factory=list)
+
+
+class VectorView(View):
+    """Folds into `index`, under one encoder: embeddings of another are counted and passed over.
+
+    A record of a product or document that cannot be read changes nothing; its dead letter is the embed agent's.
+
+    Args:
+        index: the index; this view is its only writer.
+        encoder: identity of the encoder whose vectors the index holds.
+        fetch_schema: schema of a registry id (`Registry.schema`).
+        vocabulary: is told which texts come and go.
+    """
+
+    name = "vector-view"
+    topics = (_EMBEDDINGS, *OWNERS, _INVENTORY)
+    retried = (IndexUnavailableError, RegistryUnavailableError)
+
+    def __init__(
+        self,
+        index: VectorIndex,
+        encoder: str,
+        fetch_schema: Callable[[int], Any],
+        vocabulary: Vocabulary | None = None,
+    ) -> None:
+        self._index, self._encoder = index, encoder
+        self._vocabulary = Vocabulary() if vocabulary is None else vocabulary
+        self._decoders = {name: Decoder.of_topic(name, fetch_schema) for name in self.topics}
+        self._lexical = Lexical()
+        self._meters = StageMeters(self.name)
+
+    def positions(self) -> Position:
+        """Return the position that the index holds."""
+        return self._index.positions()
+
+    def apply(self, messages: Sequence[Any]) -> Sequence[tuple[Any, Exception]]:
+        """Fold messages; the position moves after all that they change is written."""
+        batch = self._read(messages)
+        states = self._states(batch)
+        changed = self._fold(batch, states)
+        self._write_chunks(batch, states)
+        self._write_fields(changed, states, batch)
+        self._index.put([states[owner].entry() for owner in changed])
+        self._index.move({(each.topic(), each.partition()): each.offset() + 1 for each in messages})
+        now_ms = time.time() * 1000
+        self._meters.freshness([max(now_ms - each.timestamp()[1], 0.0) / 1000 for each in messages])
+        return batch.unreadable
+
+    def _read(self, messages: Sequence[Any]) -> _Batch:
+        batch = _Batch()
+        for message in messages:
+            name, key = message.topic(), (message.key() or b"").decode(errors="replace")
+            try:
+                record = self._record(name, message.value())
+                if name == _EMBEDDINGS:
+                    if record is None or self._fits(record, key):
+                        batch.chunks[key] = (message, record)
+                elif name in OWNERS:
+                    batch.records.append((name, owner_of_key(name, key), record, message.offset()))
+                elif record is not None:
+                    batch.levels.append((Owner("product", record["product_id"]), record, message.offset()))
+            except ContractError as error:
+                if name in OWNERS:
+                    self._meters.count("refused")
+                else:
+                    batch.unreadable.append((message, error))
+        return batch
+
+    def _record(self, name: str, value: bytes | None) -> dict[str, Any] | None:
+        if value is None:
+            return None
+        record = self._decoders[name].decode(value)
+        if found := problems(name, record):
+            raise ContractError("; ".join(found))
+        return record
+
+    def _fits(self, record: dict[str, Any], key: str) -> bool:
+        if record["encoder"] != self._encoder:
+            self._meters.count("other_encoder")
+            return False
+        size = 4 * self._index.dimension
+        if record["dimension"] != self._index.dimension or len(record["vector"]) != size:
+            raise ContractError(
+                f"a vector of {record['dimension']} numbers in {len(record['vector'])} bytes, "
+                f"where {self._encoder} has {self._index.dimension} in {size}"
+            )
+        if record["chunk_id"] != key or len(key) != 32 or not set(key) <= set("0123456789abcdef"):
+            raise ContractError(f"the key is {key!r} and chunk_id is {record['chunk_id']!r}")
+        if not np.isfinite(np.frombuffer(record["vector"], "<f4")).all():
+            raise ContractError("the vector holds a number that is not finite")
+        return True
+
+    def _states(self, batch: _Batch) -> dict[Owner, OwnerState]:
+        """The states of every owner that the batch is about."""
+        owners = {owner: None for _, owner, _, _ in batch.records}
+        owners |= {owner: None for owner, _, _ in batch.levels}
+        owners |= {_owner(record): None for _, record in batch.chunks.values() if record is not None}
+        ids = {owner: OwnerState.entry_id(owner) for owner in owners}
+        found = self._index.get(list(ids.values()))
+        return {owner: OwnerState.of(owner, found.get(each)) for owner, each in ids.items()}
+
+    def _fold(self, batch: _Batch, states: dict[Owner, OwnerState]) -> dict[Owner, None]:
+        changed: dict[Owner, None] = {}
+        for name, owner, record, offset in batch.records:
+            try:
+                if states[owner].record(name, record, offset):
+                    changed[owner] = None
+            except ContractError:
+                self._meters.count("refused")
+        for owner, record, offset in batch.levels:
+            if states[owner].level(record["dealer_id"], record["on_hand"], record["event_time"], offset):
+                changed[owner] = None
+        return changed
+
+    def _write_chunks(self, batch: _Batch, states: dict[Owner, OwnerState]) -> None:
+        there = self._index.get(list(batch.chunks))
+        put, gone = [], []
+        for key, (message, record) in batch.chunks.items():
+            known = there.get(key)
+            if known is not None and known.fields["offset"] >= message.offset():
+                continue  # it comes again, and what came after it is there already
+            if record is None:
+                gone.append(key)
+            else:
+                put.append(self._chunk(record, states[_owner(record)], message.offset()))
+        for key in [*gone, *(each.id for each in put)]:
+            if key in there:
+                self._vocabulary.remove(there[key].fields["text"])
+        self._index.put(put)
+        self._index.delete([key for key in gone if key in there])
+        for each in put:
+            self._vocabulary.add(each.fields["text"])
+        self._meters.count("vectors", len(put))
+        self._meters.count("deleted", len(gone))
+
+    def _chunk(self, record: dict[str, Any], state: OwnerState, offset: int) -> Entry:
+        text = record["text"] or ""
+        fields = {
+            "entry": CHUNK, "owner": str(state.owner), "type": state.owner.type, "text": text,
+            "subject_id": state.owner.id, "fingerprint": record["fingerprint"], "offset": offset,
+            **state.shared(), **state.place(record["chunk_id"]),
+        }  # fmt: skip
+        vector = np.frombuffer(record["vector"], "<f4").astype(np.float32)
+        return Entry(record["chunk_id"], fields, vector, self._lexical.document(text))
+
+    def _write_fields(self, changed: Iterable[Owner], states: dict[Owner, OwnerState], batch: _Batch) -> None:
+        """Give the chunks that were there before what their owners have now."""
+        by_name = {str(owner): states[owner] for owner in changed}
+        names = list(by_name)
+        changes: dict[str, dict[str, Any]] = {}
+        for start in range(0, len(names), _ASKED_TOGETHER):
+            wanted = [AnyOf("entry", [CHUNK]), AnyOf("owner", names[start : start + _ASKED_TOGETHER])]
+            for each in self._index.scan(wanted):
+                state = by_name[each.fields["owner"]]
+                fields = state.shared() | state.place(each.id)
+                differs = {name: value for name, value in fields.items() if each.fields.get(name) != value}
+                if differs:
+                    changes[each.id] = differs
+        self._index.set_fields(changes)
+        self._meters.count("fields", len(changes))
+
+
+def _owner(record: dict[str, Any]) -> Owner:
+    return Owner(record["subject_type"], record["subject_id"])

@@ -1,0 +1,275 @@
+"""What every vector index promises: one suite, run against each implementation."""
+
+import subprocess
+import sys
+import textwrap
+import uuid
+
+import numpy as np
+import pytest
+from qdrant_client import QdrantClient
+
+from connectors.vectors import (
+    AnyOf,
+    Between,
+    Entry,
+    IndexBusyError,
+    IndexDamagedError,
+    OwnOrNone,
+    Sparse,
+    WrongFormatError,
+)
+from connectors.vectors.edge import EdgeIndex
+from connectors.vectors.folder import IndexFolder
+from connectors.vectors.lexical import Lexical
+from connectors.vectors.server import ServerIndex
+from schemas.ids import event_id
+
+KEYWORDS, NUMBERS, DIMENSION, ENCODER = ("kind", "dealer"), ("price",), 8, "test@1"
+RNG = np.random.default_rng(7)
+
+
+def edge(folder):
+    return EdgeIndex(folder / "index", ENCODER, DIMENSION, KEYWORDS, NUMBERS)
+
+
+SERVERS = {}
+
+
+def server(folder):
+    """The server's interface as its own client serves it in memory; it outlives us, as a server does."""
+    if folder not in SERVERS:
+        SERVERS[folder] = QdrantClient(":memory:")
+        SERVERS[folder].close = lambda: None
+    return ServerIndex(SERVERS[folder], "index", ENCODER, DIMENSION, KEYWORDS, NUMBERS)
+
+
+IMPLEMENTATIONS = {"edge": edge, "server": server}
+
+
+@pytest.fixture(params=IMPLEMENTATIONS)
+def reopen(request, tmp_path):
+    """Opens the same index, again and again; the last one is closed at the end."""
+    opened = []
+
+    def again():
+        if opened:
+            opened.pop().close()
+        opened.append(IMPLEMENTATIONS[request.param](tmp_path))
+        return opened[-1]
+
+    yield again
+    for each in opened:
+        each.close()
+
+
+@pytest.fixture
+def index(reopen):
+    return reopen()
+
+
+def name(number):
+    return event_id("test", number)
+
+
+def vectors(count):
+    found = RNG.standard_normal((count, DIMENSION)).astype(np.float32)
+    return found / np.linalg.norm(found, axis=1, keepdims=True)
+
+
+def dump(index):
+    return {
+        each.id: (each.fields, None if each.dense is None else each.dense.round(5).tolist(), each.sparse)
+        for each in index.scan(vectors=True)
+    }
+
+
+class TestContract:
+    def test_what_is_put_is_there_and_what_is_put_again_replaces_it(self, index):
+        (one, two) = vectors(2)
+        index.put(
+            [
+                Entry(name(1), {"kind": "a", "none": None, "deep": {"x": [1]}}, one),
+                Entry(name(2), {"kind": "b"}),
+            ]
+        )
+        index.put([Entry(name(1), {"kind": "c"}, two, Sparse([3, 5], [0.5, 1.5]))])
+        found = index.get([name(1), name(2), name(3)], vectors=True)
+        assert found.keys() == {name(1), name(2)}
+        assert found[name(1)].fields == {"kind": "c"}
+        assert np.allclose(found[name(1)].dense, two, atol=1e-6)
+        assert (list(found[name(1)].sparse.terms), list(found[name(1)].sparse.weights)) == ([3, 5], [0.5, 1.5])
+        assert found[name(2)].dense is None
+        assert found[name(2)].sparse is None
+        assert index.get([name(1)])[name(1)].dense is None
+        assert index.get([]) == {}
+
+    def test_fields_are_set_beside_others_and_the_vectors_stay(self, index):
+        (one,) = vectors(1)
+        index.put([Entry(name(1), {"kind": "a", "price": 1.0}, one)])
+        index.set_fields({name(1): {"price": None, "dealer": ["x"]}, name(2): {"price": 5.0}})
+        found = index.get([name(1), name(2)], vectors=True)
+        assert found.keys() == {name(1)}
+        assert found[name(1)].fields == {"kind": "a", "dealer": ["x"]}
+        assert np.allclose(found[name(1)].dense, one, atol=1e-6)
+
+    def test_what_is_deleted_is_gone_and_may_come_again(self, index):
+        (one,) = vectors(1)
+        index.put([Entry(name(1), {"kind": "a"}, one)])
+        index.delete([name(1), name(2)])
+        assert index.get([name(1)]) == {}
+        assert index.near(one, 5) == []
+        index.put([Entry(name(1), {"kind": "b"}, one)])
+        assert [each.fields for each in index.near(one, 5)] == [{"kind": "b"}]
+
+    def test_the_nearest_are_those_of_brute_force(self, index):
+        stored, asked = vectors(300), vectors(20)
+        index.put([Entry(name(at), {"at": at}, each) for at, each in enumerate(stored)])
+        for vector in asked:
+            cosines = stored @ vector
+            wanted = np.argsort(-cosines)[:10]
+            found = index.near(vector, 10)
+            assert [each.fields["at"] for each in found] == wanted.tolist()
+            assert np.allclose([each.score for each in found], cosines[wanted], atol=1e-5)
+
+    def test_words_are_scored_by_bm25(self, index):
+        texts = ["red apple", "green apple apple", "yellow banana", "red car and red bus", "apple pie"]
+        lexical = Lexical()
+        entries = [Entry(name(i), {"at": i}, sparse=lexical.document(text)) for i, text in enumerate(texts)]
+        index.put([*entries, Entry(name(99), {"at": 99})])
+        query = lexical.query("red apples")
+        holding = {term: sum(term in each.sparse.terms for each in entries) for term in query.terms}
+        expected = {}
+        for at, each in enumerate(entries):
+            weights = dict(zip(each.sparse.terms, each.sparse.weights, strict=True))
+            expected[at] = sum(
+                weights.get(term, 0) * np.log((5 - holding[term] + 0.5) / (holding[term] + 0.5) + 1)
+                for term in query.terms
+            )
+        found = {each.fields["at"]: each.score for each in index.matching(query, 10)}
+        assert found.keys() == {0, 1, 3, 4}
+        order = sorted(found, key=lambda at: -found[at])
+        assert order == sorted(found, key=lambda at: -expected[at])
+        for at, score in found.items():
+            assert score == pytest.approx(expected[at], rel=0.25)  # an engine may count its own entries too
+        assert index.matching(Sparse([], []), 10) == []
+
+    @pytest.mark.parametrize(
+        ("conditions", "expected"),
+        [
+            ([], {0, 1, 2, 3}),
+            ([AnyOf("kind", ["a"])], {0, 2}),
+            ([AnyOf("kind", ["a", "b"])], {0, 1, 2}),
+            ([Between("price", 2, 3)], {1, 2}),
+            ([Between("price", None, 1)], {0}),
+            ([Between("price", 3, None), AnyOf("kind", ["a"])], {2}),
+            ([OwnOrNone("dealer", None)], {0, 3}),
+            ([OwnOrNone("dealer", "x")], {0, 1, 3}),
+            ([AnyOf("dealer", ["y"])], {2}),
+            ([AnyOf("kind", ["nothing"])], set()),
+        ],
+    )
+    def test_conditions_hold_for_every_way_to_ask(self, index, conditions, expected):
+        fields = [
+            {"kind": "a", "price": 1},
+            {"kind": "b", "price": 2.0, "dealer": "x"},
+            {"kind": "a", "price": 3.0, "dealer": ["y", "z"]},
+            {"kind": "c", "price": None, "dealer": None},
+        ]
+        stored, lexical = vectors(4), Lexical()
+        index.put(
+            [
+                Entry(name(at), each | {"at": at}, stored[at], lexical.document("apple"))
+                for at, each in enumerate(fields)
+            ]
+        )
+        assert {each.fields["at"] for each in index.scan(conditions)} == expected
+        assert {each.fields["at"] for each in index.near(stored[0], 10, conditions)} == expected
+        assert {
+            each.fields["at"] for each in index.matching(lexical.query("apple"), 10, conditions)
+        } == expected
+        assert index.count(conditions) == len(expected)
+
+    def test_a_scan_gives_each_entry_once_and_nothing_of_its_own(self, index):
+        index.put([Entry(name(at), {"at": at}) for at in range(25)])
+        index.move({("products", 1): 5})
+        assert sorted(each.fields["at"] for each in index.scan(batch=7)) == list(range(25))
+        assert index.count() == 25
+
+    def test_everything_is_there_after_opening_again(self, reopen):
+        index = reopen()
+        assert index.positions() == {}
+        index.put([Entry(name(at), {"kind": "a"}, each) for at, each in enumerate(vectors(5))])
+        index.move({("products", 0): 7, ("embeddings", 3): 9})
+        index.move({("products", 0): 8})
+        index.set_fields({name(1): {"kind": "b"}})
+        index.delete([name(2)])
+        before = dump(index)
+        assert len(before) == 4
+        index = reopen()
+        assert dump(index) == before
+        assert index.positions() == {("products", 0): 8, ("embeddings", 3): 9}
+
+
+def test_what_was_written_survives_kill_9(tmp_path):
+    code = f"""
+        import os, numpy as np
+        from pathlib import Path
+        from connectors.vectors import Entry
+        from connectors.vectors.edge import EdgeIndex
+        from schemas.ids import event_id
+        folder = Path({str(tmp_path)!r}) / "index"
+        index = EdgeIndex(folder, {ENCODER!r}, {DIMENSION}, {KEYWORDS!r}, {NUMBERS!r})
+        for at in range(50):
+            index.put([Entry(event_id("test", at), {{"at": at}}, np.ones({DIMENSION}, "float32"))])
+            index.move({{("products", 0): at + 1}})
+        index.delete([event_id("test", 3)])
+        os.kill(os.getpid(), 9)
+    """
+    ran = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=False, timeout=120)
+    assert ran.returncode == -9
+    index = edge(tmp_path)
+    try:
+        assert {each.fields["at"] for each in index.scan()} == set(range(50)) - {3}
+        assert index.positions() == {("products", 0): 50}
+    finally:
+        index.close()
+
+
+def test_an_index_of_another_encoder_or_length_is_refused(tmp_path):
+    edge(tmp_path).close()
+    with pytest.raises(WrongFormatError, match=r"encoder 'test@1', wanted is 'test@2'"):
+        EdgeIndex(tmp_path / "index", "test@2", DIMENSION, KEYWORDS, NUMBERS)
+    with pytest.raises(WrongFormatError, match="dimension 8, wanted is 9"):
+        EdgeIndex(tmp_path / "index", ENCODER, 9, KEYWORDS, NUMBERS)
+    edge(tmp_path).close()
+
+
+def test_a_damaged_folder_says_how_it_is_made_again(tmp_path):
+    edge(tmp_path).close()
+    (state,) = (tmp_path / "index").rglob("segment.json")
+    state.write_bytes(state.read_bytes()[:20])
+    with pytest.raises(IndexDamagedError) as caught:
+        edge(tmp_path)
+    assert "index rebuild" in caught.value.remedy
+
+
+def test_a_folder_has_one_owner_and_keeps_the_version_that_counts(tmp_path):
+    first, second = IndexFolder(tmp_path), IndexFolder(tmp_path)
+    assert first.current() is None
+    first.own()
+    with pytest.raises(IndexBusyError, match="belongs to process"):
+        second.own()
+    old, new = first.fresh(), first.fresh()
+    for each in (old, new):
+        each.mkdir()
+    first.swap(old)
+    first.swap(new)
+    assert second.current() == new
+    first.release()
+    second.own()
+    second.tidy()
+    assert new.exists()
+    assert not old.exists()
+    second.release()
+    assert uuid.UUID(name(1)).hex == name(1)

@@ -1,0 +1,186 @@
+"""The embed stage on a real Redis: the topic ends as the chunks of each owner's newest event, encoded once."""
+
+import random
+import uuid
+from collections import Counter
+
+import numpy as np
+import pytest
+from redis import Redis
+
+from models.embedding import NoTextError, split
+from models.text import Encoder
+from schemas.ids import event_id
+from schemas.validate import problems
+from streams.agents.embed import EmbedStage
+from streams.agents.embedded import Embedded
+from streams.agents.stage import Event
+
+pytestmark = pytest.mark.services
+
+TEXTS = [
+    "Turn it on.",
+    "# A\n\nOne.\n\n# B\n\nTwo.",
+    "# A\n\nOne.\n\n# C\n\nThree.",
+    "# B\n\nTwo.\n\n# A\n\nOne.",
+    " ",
+    "\x00\x01 ab \x02\x03",
+]
+
+
+class Counting(Encoder):
+    """Vectors made of a hash, and a count of what was encoded."""
+
+    name, version, dimension, max_tokens = "counting", "1", 4, 100
+
+    def __init__(self, version="1"):
+        self.version, self.texts = version, Counter()
+
+    def encode(self, batch):
+        self.texts.update(batch)
+        seeds = [int(event_id(text), 16) for text in batch]
+        found = np.array([np.random.default_rng(seed).standard_normal(4) for seed in seeds], dtype=np.float32)
+        return found.reshape(-1, 4)
+
+
+@pytest.fixture
+def redis(stack):
+    return Redis.from_url(stack.redis.address)
+
+
+def document(identity, text, time_ms, **more):
+    return {
+        "document_id": identity,
+        "title": "Manual",
+        "text": text,
+        "kind": "manual",
+        "product_id": None,
+        "dealer_id": None,
+        "deleted": False,
+        "event_time": time_ms,
+    } | more
+
+
+def event(offset, key, record, time_ms=1_500_000_000_000):
+    if record is not None:
+        time_ms = record["event_time"]
+    return Event("documents", 0, offset, key, record, time_ms, 100)
+
+
+class Topic:
+    """What is in the embeddings topic: the newest record of each key."""
+
+    def __init__(self):
+        self.records = {}
+
+    def take(self, outcomes):
+        for outcome in outcomes:
+            for each in outcome.derived:
+                self.records.pop(each.key, None)
+                if each.record is not None:
+                    assert problems("embeddings", each.record) == []
+                    assert each.key == each.record["chunk_id"]
+                    self.records[each.key] = each.record
+
+
+def newest(events):
+    """Each owner's record that counts, folded apart from the stage."""
+    found = {}
+    for each in events:
+        known = found.get(each.key)
+        if each.record is None:
+            found.pop(each.key, None)
+        elif known is None or each.time_ms >= known["event_time"]:
+            try:
+                split("documents", each.key, each.record)
+            except NoTextError:
+                continue
+            found[each.key] = each.record
+    return found
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_any_batches_repeats_and_crashes_end_as_the_newest_events_chunks(redis, seed):
+    rng, mark = random.Random(seed), uuid.uuid4().hex[:8]
+    keys = [f"{mark}-{number}" for number in range(3)]
+    events = []
+    for offset in range(rng.randrange(1, 30)):
+        key = rng.choice(keys)
+        time_ms, deleted = 1_500_000_000_000 + rng.randrange(6), rng.random() < 0.1
+        record = document(key, rng.choice(TEXTS), time_ms, deleted=deleted)
+        events.append(event(offset, key, None if rng.random() < 0.15 else record))
+    topic, stage = Topic(), EmbedStage(Counting(), Embedded(redis))
+    done = 0
+    while done < len(events):
+        batch = events[done : done + rng.randrange(1, 6)]
+        outcomes = stage.derive(batch)
+        assert len(outcomes) == len(batch)
+        if rng.random() < 0.3:
+            if rng.random() < 0.5:
+                topic.take(outcomes)
+            continue  # killed: before or after Kafka had what follows, and before that was remembered
+        topic.take(outcomes)
+        done += len(batch)
+        kept = [(e, o) for e, o in zip(batch, outcomes, strict=True) if o.refused is None]
+        stage.after([e for e, _ in kept], [o for _, o in kept])
+    expected = {
+        chunk.id: chunk.text
+        for key, record in newest(events).items()
+        for chunk in split("documents", key, record)
+    }
+    assert {key: record["text"] for key, record in topic.records.items()} == expected
+    for record in topic.records.values():
+        vector = Counting().encode([record["text"]])[0]
+        assert np.array_equal(np.frombuffer(record["vector"], "<f4"), vector)
+    # Every record once more: nothing is encoded, nothing follows.
+    last = newest(events)
+    encoded = Counting()
+    again = EmbedStage(encoded, Embedded(redis)).derive(
+        [event(100 + at, key, record) for at, (key, record) in enumerate(last.items())]
+    )
+    assert not encoded.texts
+    assert [each.derived for each in again] == [()] * len(last) or all(not each.derived for each in again)
+    redis.delete(*(f"dealeriq:embedded:document/{key}" for key in keys))
+
+
+def through(stage, *events):
+    outcomes = stage.derive(events)
+    stage.after(events, outcomes)
+    return outcomes
+
+
+def test_only_what_changed_is_encoded_and_what_moved_is_not(redis):
+    key, encoder = uuid.uuid4().hex, Counting()
+    stage = EmbedStage(encoder, Embedded(redis))
+    through(stage, event(0, key, document(key, TEXTS[1], 1)))
+    assert sum(encoder.texts.values()) == 2
+    (moved,) = through(stage, event(1, key, document(key, TEXTS[3], 2)))
+    assert (moved.name, moved.derived, sum(encoder.texts.values())) == ("unchanged", [], 2)
+    (edited,) = through(stage, event(2, key, document(key, TEXTS[2], 3)))
+    assert edited.name == "encoded"
+    assert [each.record is None for each in edited.derived] == [False, True]
+    assert sum(encoder.texts.values()) == 3
+    (late,) = through(stage, event(3, key, document(key, TEXTS[0], 2)))
+    assert (late.name, late.derived) == ("superseded", ())
+    (gone,) = through(stage, event(4, key, None))
+    assert gone.name == "deleted"
+    assert [each.record for each in gone.derived] == [None, None]
+
+
+def test_another_encoder_makes_every_chunk_new(redis):
+    key = uuid.uuid4().hex
+    through(EmbedStage(Counting("1"), Embedded(redis)), event(0, key, document(key, TEXTS[1], 1)))
+    newer = Counting("2")
+    (outcome,) = through(EmbedStage(newer, Embedded(redis)), event(1, key, document(key, TEXTS[1], 1)))
+    assert sum(newer.texts.values()) == 2
+    assert {each.record["encoder"] for each in outcome.derived} == {"counting@2"}
+
+
+def test_a_key_that_is_not_the_records_own_is_refused_alone(redis):
+    key = uuid.uuid4().hex
+    stage = EmbedStage(Counting(), Embedded(redis))
+    wrong, right = stage.derive(
+        [event(0, key, document("another", "x", 1)), event(1, key, document(key, "right", 1))]
+    )
+    assert "document_id is 'another'" in wrong.refused
+    assert right.name == "encoded"

@@ -1,0 +1,294 @@
+"""Embedding and search as processes, on real Kafka, registry and Redis: what changes is found."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections import Counter
+
+import pytest
+from confluent_kafka import KafkaException, TopicPartition
+
+from connectors.kafka import consumer, ensure_topics, producer
+from connectors.registry import Registry
+from connectors.vectors.folder import IndexFolder
+from dealeriq.client import ConnectionFailedError, DealerIQ, RequestError, UnavailableError
+from dealeriq.search.folder import current_version, open_version
+from models.text import packaged_encoder
+from schemas.codec import Decoder, Encoder
+from schemas.envelope import headers
+
+pytestmark = pytest.mark.services
+
+NOW_MS = 1_500_000_000_000
+TOPICS = ("embeddings", "products", "documents", "inventory")
+PARAGRAPH = (
+    "Warranty claims for {part} are decided by the regional office. Send the serial number, the mileage, and "
+    "a photograph of the damage. The office answers within five working days, and the dealer is credited with "
+    "the next statement. Parts that were opened, repaired elsewhere or kept too long are not credited."
+)
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return taken.getsockname()[1]
+
+
+class World:
+    """The processes, and what one run of the test produces: ids with a mark of its own."""
+
+    def __init__(self, stack, folder):
+        self.stack, self.folder, self.mark = stack, folder, f"s{uuid.uuid4().hex[:8]}"
+        ensure_topics(stack.kafka)
+        self.registry = Registry(stack.registry)
+        self.ids = self.registry.register_all(TOPICS)
+        self.producer = producer(stack.kafka)
+        self.search_port, self.http_port = free_port(), free_port()
+        self.running = {}
+        self.skip_backlog()
+
+    def skip_backlog(self, timeout_s=120.0):
+        """What other tests left in the topics is none of this test's work."""
+        end = time.monotonic() + timeout_s
+        mover = consumer(self.stack.kafka, "dealeriq-embed-agent")
+        try:
+            while True:
+                try:
+                    ends = {
+                        (name, number): mover.get_watermark_offsets(TopicPartition(name, number), timeout=30)[1]
+                        for name in TOPICS
+                        for number in mover.list_topics(name, timeout=30).topics[name].partitions
+                    }
+                    places = [TopicPartition(*at, offset) for at, offset in ends.items()]
+                    mover.commit(offsets=places, asynchronous=False)
+                    break
+                except KafkaException:
+                    if time.monotonic() > end:
+                        raise
+                    time.sleep(0.5)
+        finally:
+            mover.close()
+        folder = IndexFolder(self.folder / "index")
+        folder.root.mkdir(parents=True)
+        index = open_version(current_version(folder), packaged_encoder())
+        index.move(ends)
+        index.close()
+
+    def start(self, *names):
+        variables = os.environ | self.stack.environment() | {
+            "DEALERIQ_DATA_DIR": str(self.folder),
+            "DEALERIQ_SEARCH__ENABLED": "true",
+            "DEALERIQ_SEARCH__PORT": str(self.search_port),
+            "DEALERIQ_HTTP__PORT": str(self.http_port),
+            "DEALERIQ_FEATURES__PROJECT": self.mark,
+            "DEALERIQ_METRICS_PORT": "0",
+        }  # fmt: skip
+        for name in names:
+            with (self.folder / f"{name}.log").open("ab") as log:
+                self.running[name] = subprocess.Popen(
+                    [sys.executable, "-m", "dealeriq.processes", name], env=variables, stdout=log, stderr=log
+                )
+
+    def stop(self, name, how=signal.SIGTERM, timeout_s=60.0):
+        process = self.running.pop(name)
+        process.send_signal(how)
+        return process.wait(timeout_s)
+
+    def product(self, number, **more):
+        return {
+            "product_id": f"{self.mark}-{number}",
+            "name": "Thing",
+            "category": "TOOLS",
+            "subcategory": None,
+            "product_type": None,
+            "brand": None,
+            "manufacturer_id": None,
+            "package_size": None,
+            "price": 1.0,
+            "deleted": False,
+            "event_time": NOW_MS,
+        } | more
+
+    def document(self, number, text, **more):
+        return {
+            "document_id": f"{self.mark}-{number}",
+            "title": "Warranty manual",
+            "text": text,
+            "kind": "manual",
+            "product_id": None,
+            "dealer_id": None,
+            "deleted": False,
+            "event_time": NOW_MS,
+        } | more
+
+    def send(self, name, key, value):
+        if isinstance(value, dict):
+            value = Encoder(name, self.ids[f"{name}-value"]).encode(value)
+        self.producer.produce(name, value, key=key.encode(), headers=headers("e", name, "test", NOW_MS, key))
+        assert self.producer.flush(20) == 0
+
+    def send_all(self, name, *records):
+        field = {"products": "product_id", "documents": "document_id"}[name]
+        for record in records:
+            self.send(name, record[field], record)
+
+    def search(self, client, text, **more):
+        """The ids of this run that are found, best first."""
+        answer = client.search(text, **more)
+        return [hit.id.removeprefix(f"{self.mark}-") for hit in answer.hits if hit.id.startswith(self.mark)]
+
+    def until(self, ask, timeout_s=120.0):
+        end, told = time.monotonic() + timeout_s, None
+        while time.monotonic() < end:
+            for name, process in self.running.items():
+                assert process.poll() is None, f"{name} ended: {self.log()}"
+            try:
+                if told := ask():
+                    return told
+            except (UnavailableError, ConnectionFailedError) as error:
+                told = error
+            time.sleep(0.1)
+        raise AssertionError(f"not within {timeout_s} s: {told}; {self.log()}")
+
+    def messages(self, name):
+        """Every message of this run in a topic, by key or by owner."""
+        reading = consumer(self.stack.kafka, f"test-{uuid.uuid4().hex}")
+        decoder, found = Decoder.of_topic("embeddings", self.registry.schema), []
+        mine = set()
+        try:
+            for number in reading.list_topics(name, timeout=10).topics[name].partitions:
+                place = TopicPartition(name, number, 0)
+                end = reading.get_watermark_offsets(place, timeout=10)[1]
+                reading.assign([place])
+                while reading.position([place])[0].offset < end and end:
+                    for each in reading.consume(500, 0.2):
+                        value = each.value()
+                        if name == "embeddings" and value is not None:
+                            value = decoder.decode(value)
+                            if value["subject_id"].startswith(self.mark):
+                                mine.add(each.key())
+                        if each.key() in mine or self.mark in each.key().decode():
+                            found.append((each.key(), value))
+        finally:
+            reading.close()
+        return found
+
+    def log(self):
+        return "\n".join(each.read_text()[-2_000:] for each in self.folder.glob("*.log"))
+
+
+@pytest.fixture
+def world(stack, tmp_path):
+    world = World(stack, tmp_path)
+    yield world
+    for name in list(world.running):
+        world.stop(name, signal.SIGKILL)
+
+
+def test_what_changes_is_found_and_nothing_is_encoded_twice(world):
+    world.start("embed-agent", "search", "http")
+    texts = [PARAGRAPH.format(part=part) for part in ("starters", "gearboxes", "windscreens")]
+    saw = world.product(1, name="Cordless chainsaw", brand="Oak", price=99.0)
+    banana = world.product(2, name="Bananas", category="PRODUCE", price=0.5)
+    manual = world.document(1, "\n\n".join(texts))
+    secret = world.document(2, "Rebates are forty percent for everybody who asks politely.", dealer_id="d1")
+    world.send_all("products", saw, banana)
+    world.send_all("documents", manual, secret)
+    with DealerIQ(f"http://127.0.0.1:{world.http_port}", timeout=20) as client:
+        world.until(lambda: world.search(client, "cordless chainsaw")[:1] == ["1"])
+        documents = {"type": "document"}
+        world.until(lambda: world.search(client, "windscreens warranty", filters=documents)[:1] == ["1"])
+        chunks = Counter(key for key, _ in world.messages("embeddings"))
+        assert len(chunks) == sum(chunks.values()) == 2 + 3 + 1
+
+        # A price is a field: found by it at once, and nothing is encoded.
+        world.send_all("products", saw | {"price": 79.0, "event_time": NOW_MS + 1})
+        world.until(lambda: world.search(client, "chainsaw", filters={"price": {"gte": 70, "lte": 80}}))
+        # An older event changes nothing; one dealer's document is nobody else's.
+        world.send_all("products", saw | {"price": 75.0})
+        assert world.search(client, "rebates percent", filters=documents)[:1] != ["2"]
+        world.until(lambda: world.search(client, "rebates percent", dealer_id="d1")[:1] == ["2"])
+        # Stock of a dealer.
+        level = {"event_id": world.mark, "dealer_id": "d1", "product_id": saw["product_id"], "on_hand": 3}
+        world.send("inventory", "d1", level | {"event_time": NOW_MS})
+        world.until(lambda: world.search(client, "chainsaw", filters={"stocked_by": "d1"}) == ["1"])
+        assert sum(Counter(key for key, _ in world.messages("embeddings")).values()) == 6
+
+        # One paragraph is edited: its chunk goes, another comes, and the answer cites the new place.
+        texts[1] = texts[1].replace("gearboxes", "turbochargers")
+        text = "\n\n".join(["Read this first.", *texts])
+        world.send_all("documents", manual | {"text": text, "event_time": NOW_MS + 1})
+        hit = world.until(
+            lambda: next(
+                (
+                    each
+                    for each in client.search("turbochargers").hits
+                    if each.id == manual["document_id"] and each.highlights
+                ),
+                None,
+            )
+        )
+        assert "turbochargers" in text[hit.start : hit.end]
+        assert [hit.text[a:b] for a, b in hit.highlights] == ["turbochargers"]
+        assert hit.why.keys() == {"meaning", "words"}
+        after = world.messages("embeddings")
+        assert len(after) == 6 + 3  # its own chunk, the new first line, and a tombstone
+        assert sum(value is None for _, value in after) == 1
+
+        # A misspelt word is mended, and said; what is like a thing is not the thing itself.
+        answer = client.search("cordles chiansaw")
+        assert answer.corrected == {"cordles": "cordless", "chiansaw": "chainsaw"}
+        assert answer.hits[0].id == saw["product_id"]
+        alike = client.search(like=f"product/{saw['product_id']}").hits
+        assert alike
+        assert saw["product_id"] not in [each.id for each in alike]
+        with pytest.raises(RequestError, match="no field is called 'prise'") as caught:
+            client.search("saw", filters={"prise": 1})
+        assert "did you mean price" in caught.value.remedy
+        url = f"http://127.0.0.1:{world.http_port}/v1/search?q=chainsaw&price.lte=80&category=TOOLS"
+        with urllib.request.urlopen(url, timeout=20) as found:
+            assert json.load(found)["hits"][0]["id"] == saw["product_id"]
+
+        # Deleted either way, and what is no text.
+        world.send("products", banana["product_id"], None)
+        world.send_all("documents", secret | {"deleted": True, "event_time": NOW_MS + 1})
+        world.send_all("documents", world.document(3, "\x00\x01\x02" * 90), world.document(4, " "))
+        world.send("products", f"{world.mark}-9", b"no record at all")
+        world.until(lambda: len(world.messages("documents.dlq")) == 2)
+        world.until(lambda: len(world.messages("products.dlq")) == 1)
+        world.until(lambda: "2" not in world.search(client, "bananas"))
+        world.until(lambda: "2" not in world.search(client, "rebates percent", dealer_id="d1"))
+
+        # Ended, killed and started again, and every record once more: nothing is encoded twice.
+        before = len(world.messages("embeddings"))
+        assert world.stop("search") == 0
+        assert world.stop("embed-agent", signal.SIGKILL) == -signal.SIGKILL
+        with pytest.raises(UnavailableError, match="No search process answers") as away:
+            DealerIQ(f"http://127.0.0.1:{world.http_port}").search("x")
+        assert "demo --search" in away.value.remedy
+        world.start("embed-agent", "search")
+        drill = world.product(5, name="Hammer drill")
+        world.send_all("products", saw | {"price": 79.0, "event_time": NOW_MS + 1}, drill)
+        world.send_all("documents", manual | {"text": text, "event_time": NOW_MS + 1})
+        world.until(lambda: world.search(client, "hammer drill")[:1] == ["5"])
+        world.until(lambda: world.search(client, "turbochargers")[:1] == ["1"])
+        assert len(world.messages("embeddings")) == before + 1
+        assert world.stop("search", signal.SIGINT) == 0
+
+
+def test_search_that_is_not_there_says_what_to_do(world):
+    world.start("http")
+    with DealerIQ(f"http://127.0.0.1:{world.http_port}") as client:
+        world.until(lambda: client.health().ready)
+        url = f"http://127.0.0.1:{world.http_port}/v1/search?q=saw"
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(url, timeout=20)
+        problem = json.load(caught.value)
+        assert (caught.value.code, problem["type"]) == (503, "/problems/search-unavailable")
+        assert "search.enabled" in problem["remedy"]
