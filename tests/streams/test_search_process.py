@@ -196,14 +196,14 @@ def test_what_changes_is_found_and_nothing_is_encoded_twice(world):
     texts = [PARAGRAPH.format(part=part) for part in ("starters", "gearboxes", "windscreens")]
     saw = world.product(1, name="Cordless chainsaw", brand="Oak", price=99.0)
     banana = world.product(2, name="Bananas", category="PRODUCE", price=0.5)
-    manual = world.document(1, "\n\n".join(texts))
-    secret = world.document(2, "Rebates are forty percent for everybody who asks politely.", dealer_id="d1")
+    manual = world.document(11, "\n\n".join(texts))
+    secret = world.document(12, "Rebates are forty percent for everybody who asks politely.", dealer_id="d1")
     world.send_all("products", saw, banana)
     world.send_all("documents", manual, secret)
     with DealerIQ(f"http://127.0.0.1:{world.http_port}", timeout=20) as client:
         world.until(lambda: world.search(client, "cordless chainsaw")[:1] == ["1"])
         documents = {"type": "document"}
-        world.until(lambda: world.search(client, "windscreens warranty", filters=documents)[:1] == ["1"])
+        world.until(lambda: world.search(client, "windscreens warranty", filters=documents)[:1] == ["11"])
         chunks = Counter(key for key, _ in world.messages("embeddings"))
         assert len(chunks) == sum(chunks.values()) == 2 + 3 + 1
 
@@ -212,8 +212,8 @@ def test_what_changes_is_found_and_nothing_is_encoded_twice(world):
         world.until(lambda: world.search(client, "chainsaw", filters={"price": {"gte": 70, "lte": 80}}))
         # An older event changes nothing; one dealer's document is nobody else's.
         world.send_all("products", saw | {"price": 75.0})
-        assert world.search(client, "rebates percent", filters=documents)[:1] != ["2"]
-        world.until(lambda: world.search(client, "rebates percent", dealer_id="d1")[:1] == ["2"])
+        assert world.search(client, "rebates percent", filters=documents)[:1] != ["12"]
+        world.until(lambda: world.search(client, "rebates percent", dealer_id="d1")[:1] == ["12"])
         # Stock of a dealer.
         level = {"event_id": world.mark, "dealer_id": "d1", "product_id": saw["product_id"], "on_hand": 3}
         world.send("inventory", "d1", level | {"event_time": NOW_MS})
@@ -258,12 +258,12 @@ def test_what_changes_is_found_and_nothing_is_encoded_twice(world):
         # Deleted either way, and what is no text.
         world.send("products", banana["product_id"], None)
         world.send_all("documents", secret | {"deleted": True, "event_time": NOW_MS + 1})
-        world.send_all("documents", world.document(3, "\x00\x01\x02" * 90), world.document(4, " "))
+        world.send_all("documents", world.document(13, "\x00\x01\x02" * 90), world.document(14, " "))
         world.send("products", f"{world.mark}-9", b"no record at all")
         world.until(lambda: len(world.messages("documents.dlq")) == 2)
         world.until(lambda: len(world.messages("products.dlq")) == 1)
         world.until(lambda: "2" not in world.search(client, "bananas"))
-        world.until(lambda: "2" not in world.search(client, "rebates percent", dealer_id="d1"))
+        world.until(lambda: "12" not in world.search(client, "rebates percent", dealer_id="d1"))
 
         # Ended, killed and started again, and every record once more: nothing is encoded twice.
         before = len(world.messages("embeddings"))
@@ -277,7 +277,7 @@ def test_what_changes_is_found_and_nothing_is_encoded_twice(world):
         world.send_all("products", saw | {"price": 79.0, "event_time": NOW_MS + 1}, drill)
         world.send_all("documents", manual | {"text": text, "event_time": NOW_MS + 1})
         world.until(lambda: world.search(client, "hammer drill")[:1] == ["5"])
-        world.until(lambda: world.search(client, "turbochargers")[:1] == ["1"])
+        world.until(lambda: world.search(client, "turbochargers")[:1] == ["11"])
         assert len(world.messages("embeddings")) == before + 1
         assert world.stop("search", signal.SIGINT) == 0
 
