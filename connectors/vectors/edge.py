@@ -1,4 +1,9 @@
-"""Qdrant Edge: the index in this process, in a folder that one process owns."""
+"""Qdrant Edge: the index in this process, in a folder that one process owns.
+
+Vectors are searched in 8 bits a number (TurboQuant) and the best twice over are compared again in full. That
+takes a seventh of the time of comparing all in full, loses nothing to speak of, and needs no graph: the shard's
+`optimize()`, which builds one, blocks every search for minutes.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +33,7 @@ from connectors.vectors.index import (
 
 __all__ = ["EdgeIndex"]
 
+_AGAIN = qdrant.SearchParams(quantization=qdrant.QuantizationSearchParams(rescore=True, oversampling=2.0))
 _NOT_ABOUT = (qdrant.Filter(must_not=[qdrant.HasIdCondition({About.id})]),)
 
 
@@ -122,20 +128,14 @@ class EdgeIndex(VectorIndex):
         self._about.move(position)
         self._write_about()
 
-    def optimize(self) -> None:
-        """Build the graph (HNSW) over the vectors, so that a search looks at few of them.
-
-        It blocks every search and write until it is done: for a process that answers nobody.
-        """
-        self._shard.optimize()
-        self._shard.flush()
-
     def close(self) -> None:
         """Write everything to its place, and let go of the folder."""
         self._shard.close()
 
     def _query(self, query: Any, limit: int, conditions: Sequence[Condition]) -> list[Found]:
-        request = qdrant.QueryRequest(limit, query=query, filter=_filter(conditions), with_payload=True)
+        request = qdrant.QueryRequest(
+            limit, query=query, filter=_filter(conditions), with_payload=True, params=_AGAIN
+        )
         return [Found(each.id.hex, each.score, each.payload or {}) for each in self._shard.query(request)]
 
     def _write_about(self) -> None:
@@ -150,8 +150,10 @@ class EdgeIndex(VectorIndex):
 
 
 def _config(dimension: int) -> Any:
+    bits = qdrant.TurboQuantQuantizationConfig(bits=qdrant.TurboQuantBitSize.Bits8, memory=qdrant.Memory.Pinned)
+    dense = qdrant.EdgeVectorParams(dimension, qdrant.Distance.Cosine, quantization_config=bits)
     return qdrant.EdgeConfig(
-        vectors={DENSE: qdrant.EdgeVectorParams(dimension, qdrant.Distance.Cosine)},
+        vectors={DENSE: dense},
         sparse_vectors={SPARSE: qdrant.EdgeSparseVectorParams(modifier=qdrant.Modifier.Idf)},
     )
 

@@ -16,12 +16,7 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.
 
 
 @app.command()
-def rebuild(
-    graph: Annotated[
-        bool, typer.Option(help="Also build the graph that makes a search among many vectors fast.")
-    ] = True,
-    as_json: Json = False,
-) -> None:
+def rebuild(as_json: Json = False) -> None:
     """Make the index again from the compacted topics, beside the one in use, and let it take that one's place.
 
     A search process that runs goes over to it within a second, and reads on from its position. Nothing is
@@ -32,7 +27,7 @@ def rebuild(
     from dealeriq.search.rebuild import rebuild as build
     from dealeriq.settings import load
 
-    done = build(load(), graph=graph, progress=lambda line: print(f"dealeriq: {line}", file=sys.stderr))
+    done = build(load(), lambda line: print(f"dealeriq: {line}", file=sys.stderr))
     if as_json:
         typer.echo(json.dumps(done))
     else:

@@ -1,7 +1,7 @@
 """The index made again, from the compacted topics alone, beside the one in use.
 
-What takes long is done here, in a process that answers no searches: folding every record, and building the
-graph (HNSW) over the vectors. The search process then reads on from the position that the new version holds.
+Folding every record takes its time, so it is done here, in a process that answers no searches. The search
+process then reads on from the position that the new version holds.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _TOLD_S = 5.0
 _SILENT_S = 60.0
 
 
-def rebuild(settings: Settings, *, graph: bool, progress: Callable[[str], None]) -> dict[str, Any]:
+def rebuild(settings: Settings, progress: Callable[[str], None]) -> dict[str, Any]:
     """Make a new version up to the ends that the topics have now, and let it count; return what was done.
 
     Raises KafkaUnavailableError, IndexBusyError where another rebuild goes on.
@@ -45,9 +45,6 @@ def rebuild(settings: Settings, *, graph: bool, progress: Callable[[str], None])
             ensure_topics(settings.kafka, view.topics)
             records = _fold(settings, view, progress)
             chunks = index.count([AnyOf("entry", [CHUNK])])
-            if graph:
-                progress(f"building the graph over {chunks:,} vectors")
-                index.optimize()
         finally:
             index.close()
         folder.adopt(beside)
