@@ -195,6 +195,15 @@ def warehouse(settings: Settings) -> None:
     keep_built(settings.warehouse, lake_at(settings.lake, settings.data_dir), settings.data_dir, stop)
 
 
+def trainer(settings: Settings) -> None:
+    """Train models when they are asked for."""
+    from dealeriq.trainer import Trainer
+
+    stop = _stop_on_signals()
+    _serve_metrics()
+    Trainer(settings, stop).run()
+
+
 PROCESSES: dict[str, Callable[[Settings], None]] = {
     "feature-view": feature_view,
     "lake-view": lake_view,
@@ -206,6 +215,7 @@ PROCESSES: dict[str, Callable[[Settings], None]] = {
     "player": player,
     "verifier": verifier,
     "warehouse": warehouse,
+    "trainer": trainer,
     "http": http,
 }
 _WITHOUT_KAFKA = ("http",)

@@ -17,12 +17,19 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from connectors.settings import ConnectSettings, KafkaSettings, LakeSettings, RedisSettings, RegistrySettings
+from connectors.settings import (
+    ConnectSettings,
+    KafkaSettings,
+    LakeSettings,
+    MlflowSettings,
+    RedisSettings,
+    RegistrySettings,
+)
 from dealeriq.http.settings import HttpSettings
 from dealeriq.running import found as running_system
 from dealeriq.search.settings import SearchSettings
 from dealeriq.warehouse.settings import WarehouseSettings
-from models.settings import RuntimeSettings, TextSettings
+from models.settings import RuntimeSettings, TextSettings, TrainerSettings
 from schemas.errors import DealerIQError
 from streams.agents.settings import AgentSettings
 
@@ -37,6 +44,7 @@ __all__ = [
     "Settings",
     "SettingsError",
     "TextSettings",
+    "TrainerSettings",
     "Value",
     "VerifySettings",
     "load",
@@ -136,6 +144,8 @@ class Settings(BaseSettings):
     agents: AgentSettings = Field(default_factory=lambda: AgentSettings())
     text: TextSettings = Field(default_factory=lambda: TextSettings())
     runtime: RuntimeSettings = Field(default_factory=lambda: RuntimeSettings())
+    trainer: TrainerSettings = Field(default_factory=lambda: TrainerSettings())
+    mlflow: MlflowSettings = Field(default_factory=lambda: MlflowSettings())
     lake: LakeSettings = Field(default_factory=lambda: LakeSettings())
     verify: VerifySettings = Field(default_factory=lambda: VerifySettings())
     search: SearchSettings = Field(default_factory=lambda: SearchSettings())

@@ -16,7 +16,16 @@ from dealeriq.runtime.services.probe import answers
 __all__ = ["PROCESSES", "SEARCH", "SERVICES", "System"]
 
 SERVICES = ("kafka", "registry", "redis", "flink")
-PROCESSES = ("flink-jobs", "feature-view", "lake-view", "chat-agent", "label-view", "verifier", "http")
+PROCESSES = (
+    "flink-jobs",
+    "feature-view",
+    "lake-view",
+    "chat-agent",
+    "label-view",
+    "verifier",
+    "trainer",
+    "http",
+)
 SEARCH = ("embed-agent", "search")
 """What runs beside them with search.enabled."""
 

@@ -29,6 +29,7 @@ __all__ = [
 ]
 
 TOPIC = "model.lifecycle"
+_DECISIONS = ("champion", "challenger")
 
 
 class LifecycleError(DealerIQError):
@@ -169,7 +170,7 @@ def decision(
     **more: Any,
 ) -> dict[str, Any]:
     """Return the record of a step, as seen from `state`. Raises LifecycleError where it would count for
-    nothing.
+    nothing, PromotionLostError where `after` was given and is not the last decision any more.
 
     `cause` is what led to it; a repeat for the same cause is recognised (`step_id`).
     """
@@ -189,6 +190,8 @@ def decision(
         "event_time": event_time,
     } | more
     if refusal := _refusal(state, record):
+        if stage in _DECISIONS and version in state.versions and record["after"] != state.position:
+            raise PromotionLostError(f"{state.name} {version} cannot become {stage}: {refusal}")
         if version not in state.versions and stage != "registered":
             state.version(version)
         raise LifecycleError(f"{state.name} {version} cannot become {stage}: {refusal}")
@@ -202,7 +205,7 @@ def _refusal(model: ModelState, record: Mapping[str, Any]) -> str:
         return "it is registered" if version in model.versions else ""
     if version not in model.versions:
         return "no such version was registered"
-    if stage in ("champion", "challenger"):
+    if stage in _DECISIONS:
         if record["after"] != model.position:
             return (
                 f"it was decided after offset {record['after']}, and the last decision is at {model.position}"
@@ -224,7 +227,7 @@ def _take(model: ModelState, record: Mapping[str, Any], at: int) -> None:
             registered_ms=record["event_time"],
         )  # fmt: skip
     version = model.versions[name]
-    if stage in ("champion", "challenger"):
+    if stage in _DECISIONS:
         model.position = at
         old = model.champion if stage == "champion" else model.challenger
         if old is not None:

@@ -69,6 +69,7 @@ class LifecycleLog:
         """Write a step as seen now, and return what it did.
 
         A step that was taken before, for the same cause, is no error: whoever goes on after a crash repeats it.
+        `after` (of `more`) is the position of a state that was decided upon earlier, where that is not now's.
 
         Raises:
             LifecycleError: the version cannot take it; nothing was written.

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["RuntimeSettings", "TextSettings"]
+__all__ = ["RuntimeSettings", "TextSettings", "TrainerSettings"]
 
 
 class TextSettings(BaseModel):
@@ -34,3 +34,26 @@ class RuntimeSettings(BaseModel):
         1, ge=1, le=256, description="threads of one batch; one is fastest for trees of one row"
     )
     batch_size: int = Field(4_096, ge=1, le=1_000_000, description="most rows answered at once")
+
+
+class TrainerSettings(BaseModel):
+    """Training: where versions are kept, how often a model is trained, what becomes of one that passed."""
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+    folder: Path | None = Field(
+        None,
+        description="where versions are kept, and served from; unset: the folder `models` in the data folder",
+    )
+    min_interval_s: float = Field(
+        900.0, ge=0, description="shortest time between two trainings of a model, s; a person's goes at once"
+    )
+    promotion: Literal["champion", "challenger"] = Field(
+        "champion", description="what a version that passed its gates becomes"
+    )
+    memory_mb: int = Field(768, ge=128, description="DuckDB's memory in a training, MiB; beyond it, disk")
+    most_s: float = Field(3_600.0, ge=1, description="longest training before it is given up, s")
+
+    def path(self, data_dir: Path) -> Path:
+        """Return the folder of all versions."""
+        return (self.folder or data_dir / "models").absolute()

@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "lake": ("dealeriq.cli.lake", "List the lake's tables, tidy them, fill one anew."),
     "search": ("dealeriq.cli.search", "Search products and documents."),
     "index": ("dealeriq.cli.index", "Make the search index again from its topics."),
+    "models": ("dealeriq.cli.models", "List, train, compare, promote and roll back models."),
     "warehouse": ("dealeriq.cli.warehouse", "Build, test and list the warehouse over the lake."),
     "verify": ("dealeriq.cli.verify", "Compare every store with the log."),
 }

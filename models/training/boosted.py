@@ -6,6 +6,7 @@ graph of `to_onnx`, so their parity is a real test of the export.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ __all__ = ["Boosted", "Offset", "boost", "platt", "with_missing"]
 
 Floats = NDArray[np.float64]
 Vectors = NDArray[np.float32]
+_FLOAT, _DOUBLE = 1, 11  # onnx.TensorProto
 
 
 @dataclass(frozen=True)
@@ -70,16 +72,21 @@ class Boosted(Fitted):
         """Return trees, offset, link and calibration as one graph."""
         inputs, outputs = self.boosters[0].num_feature(), len(self.boosters)
         nodes = [merged_trees([tree_node(each, inputs) for each in self.boosters], "trees")]
+        # In float64 from here on, and rounded once at the end: float32's exp and log differ in the last bit
+        # between a row alone and one in a batch (vector lanes and their rest), and a score must come out again
+        # to the bit.
+        nodes.append(node("Cast", ["trees"], "raw", to=_DOUBLE))
         constants: dict[str, Any] = {}
         if self.link == "log":
             nodes += self._log(constants)
         else:
-            constants |= {"slope": _f32(self.slope), "intercept": _f32(self.intercept)}
+            constants |= {"slope": np.float64(self.slope), "intercept": np.float64(self.intercept)}
             nodes += [
-                node("Mul", ["trees", "slope"], "scaled"),
+                node("Mul", ["raw", "slope"], "scaled"),
                 node("Add", ["scaled", "intercept"], "logit"),
-                node("Sigmoid", ["logit"], OUTPUT),
+                node("Sigmoid", ["logit"], "ordered"),
             ]
+        nodes.append(node("Cast", ["ordered"], OUTPUT, to=_FLOAT))
         return finished(nodes, constants, inputs, outputs, "boosted")
 
     def facts(self) -> dict[str, float]:
@@ -90,38 +97,40 @@ class Boosted(Fitted):
         )
 
     def _log(self, constants: dict[str, Any]) -> list[Any]:
-        nodes, last = [], "trees"
-        constants |= {"zero": _f32(0.0), "one": _f32(1.0)}
+        nodes, last = [], "raw"
+        constants |= {"zero": np.float64(0), "one": np.float64(1)}
         if self.offset is not None:
             constants |= {
                 "column": np.array([self.offset.column], np.int64),
-                "factor": _f32(self.offset.factor),
+                "factor": np.float64(self.offset.factor),
+                "nothing": np.float32(0),
             }
             nodes += [
                 node("Gather", [INPUT, "column"], "given", axis=1),
                 node("IsNaN", ["given"], "missing"),
-                node("Where", ["missing", "zero", "given"], "known"),
-                node("Max", ["known", "zero"], "positive"),
-                node("Mul", ["positive", "factor"], "weekly"),
-                node("Add", ["weekly", "one"], "shifted"),
+                node("Where", ["missing", "nothing", "given"], "known"),
+                node("Cast", ["known"], "exact", to=_DOUBLE),
+                node("Max", ["exact", "zero"], "positive"),
+                node("Mul", ["positive", "factor"], "usual"),
+                node("Add", ["usual", "one"], "shifted"),
                 node("Log", ["shifted"], "offset"),
-                node("Add", ["trees", "offset"], "sum"),
+                node("Add", ["raw", "offset"], "sum"),
             ]
             last = "sum"
         nodes += [
             node("Exp", [last], "grown"),
-            node("Sub", ["grown", "one"], "units"),
-            node("Max", ["units", "zero"], "answers"),
+            node("Sub", ["grown", "one"], "less"),
+            node("Max", ["less", "zero"], "answers"),
         ]
         if len(self.boosters) == 1:
-            return [*nodes, node("Identity", ["answers"], OUTPUT)]
+            return [*nodes, node("Identity", ["answers"], "ordered")]
         from onnx import helper
 
         constants["count"] = np.array([len(self.boosters)], np.int64)
-        ordered = helper.make_node(
-            "TopK", ["answers", "count"], [OUTPUT, "places"], axis=1, largest=0, sorted=1
+        order = helper.make_node(
+            "TopK", ["answers", "count"], ["ordered", "places"], axis=1, largest=0, sorted=1
         )
-        return [*nodes, ordered]
+        return [*nodes, order]
 
 
 def boost(
@@ -136,6 +145,9 @@ def boost(
     patience: int = 40,
 ) -> Any:
     """Return a booster that stopped when `tune` did not get better for `patience` rounds. Deterministic."""
+    # Read when OpenMP is loaded: threads that wait would otherwise spin, and take the cores from what runs
+    # beside.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import lightgbm
 
     fixed = {
@@ -179,7 +191,3 @@ def platt(raw: Floats, truth: Floats) -> tuple[float, float]:
     line = LogisticRegression(C=1e6, max_iter=1_000)
     line.fit(stacked, np.repeat([1, 0], len(raw)), sample_weight=np.concatenate([target, 1 - target]))
     return float(line.coef_[0, 0]), float(line.intercept_[0])
-
-
-def _f32(value: float) -> NDArray[np.float32]:
-    return np.array(value, np.float32)

@@ -56,7 +56,7 @@ class Stream:
 
     def events(self, topic_name: str, columns: Sequence[str], where: str = "true") -> pa.Table:
         """Return the events with `columns` and `event_time`, in the order of event time and position."""
-        return self._query(
+        return self.query(
             topic_name,
             columns,
             f"SELECT {', '.join(map(quoted, dict.fromkeys([*columns, 'event_time'])))} FROM once WHERE {where} "
@@ -69,7 +69,7 @@ class Stream:
         """Return, for each entity and step of event time, the events' count (`n`) and the sums of `values`."""
         named, step = ", ".join(map(quoted, keys)), f"event_time // {step_ms} * {step_ms}"
         sums = "".join(f", sum({quoted(each)}) AS {quoted(each)}" for each in values)
-        return self._query(
+        return self.query(
             topic_name,
             [*keys, *values],
             f"SELECT {named}, {step} AS event_time, count(*) AS n{sums} FROM once GROUP BY ALL "
@@ -78,7 +78,7 @@ class Stream:
 
     def latest_ms(self, topic_name: str) -> int | None:
         """Return the latest event time of a topic, or None where it has no event."""
-        (found,) = self._query(topic_name, [], "SELECT max(event_time) AS latest FROM once")[
+        (found,) = self.query(topic_name, [], "SELECT max(event_time) AS latest FROM once")[
             "latest"
         ].to_pylist()
         return found  # type: ignore[no-any-return]
@@ -103,7 +103,10 @@ class Stream:
         found: Floats = total[beyond] - total[first]
         return found
 
-    def _query(self, topic_name: str, columns: Sequence[str], query: str) -> pa.Table:
+    def query(self, topic_name: str, columns: Sequence[str], query: str) -> pa.Table:
+        """Return what a DuckDB query over `once` gives: the topic's events, with `columns`, id, key and
+        position.
+        """
         if topic_name not in self.versions:
             try:
                 self.versions[topic_name] = version(self._lake, topic_name)

@@ -35,6 +35,7 @@ from models.inputs import InputsError
 from models.runtime import Session
 from models.spec import Fitted, ModelSpec
 from models.specs import spec as spec_of
+from models.training.child import answer
 from models.training.leaks import check_leaks
 from models.training.sets import Parts, TrainingSet, build, split
 from models.training.validation import Facts, validate
@@ -274,23 +275,11 @@ def _told(metrics: dict[str, float]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the job of a file and write the result to another: `{"result": …}`, or `{"error": …}` and its exit
-    code.
-    """
-    job_file, out = map(Path, sys.argv[1:] if arguments is None else arguments)
-    job = Job(**json.loads(job_file.read_text("utf-8")))
-    answer: dict[str, Any]
-    code = 0
-    try:
-        found = train(job, lambda line: print(line, file=sys.stderr, flush=True))
-        answer = {"result": asdict(found)}
-    except DealerIQError as error:
-        answer = {"error": {"message": str(error), "remedy": error.remedy, "kind": type(error).__name__}}
-        code = error.exit_code
-    fresh = out.with_suffix(".next")
-    fresh.write_text(json.dumps(answer), "utf-8")
-    fresh.replace(out)
-    return code
+    """Run the job of a file and write the result to another."""
+    return answer(
+        sys.argv[1:] if arguments is None else arguments,
+        lambda job: asdict(train(Job(**job), lambda line: print(line, file=sys.stderr, flush=True))),
+    )
 
 
 if __name__ == "__main__":

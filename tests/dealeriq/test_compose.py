@@ -27,7 +27,7 @@ OURS = [name for name, service in SERVICES.items() if "DEALERIQ_DATA_DIR" in ser
 LISTENS = {
     "registry": {8080}, "redis": {6379}, "flink-jobmanager": {8081, 9249}, "flink-taskmanager": {9249},
     "http": {8000}, "feature-view": {9400}, "lake-view": {9400}, "chat-agent": {9400}, "label-view": {9400},
-    "verifier": {9400}, "embed-agent": {9400}, "search": {9400, 8010},
+    "verifier": {9400}, "trainer": {9400}, "embed-agent": {9400}, "search": {9400, 8010},
     "flink-jobs": {9400},
     "postgres": {5432}, "mlflow": {5000}, "prometheus": {9090}, "grafana": {3000}, "qdrant": {6333},
     "neo4j": {7474, 7687},

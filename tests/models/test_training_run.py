@@ -113,9 +113,9 @@ def test_without_mlflow_the_version_has_no_run_and_says_so(lake: Path, tmp_path:
 
 
 def test_killed_in_the_middle_nothing_refers_to_it_and_the_next_one_clears_up(
-    lake: Path, tmp_path: Path
+    first: tuple[Job, Result], tmp_path: Path
 ) -> None:
-    job = job_of(lake, tmp_path)
+    job = replace(first[0], folder=str(tmp_path / "models"), request="request-4")
     (tmp_path / "job.json").write_text(json.dumps(asdict(job)))
     command = [
         sys.executable,

@@ -17,14 +17,14 @@ DAYS = 220
 CATEGORIES = ("GROCERY", "MEAT", "PRODUCE")
 
 
-def orders(seed: int = 1, dealers: int = 24, days: int = DAYS) -> list[dict[str, Any]]:
+def orders(seed: int = 1, dealers: int = 48, days: int = DAYS) -> list[dict[str, Any]]:
     """Order lines with a weekly season, a size of each dealer, starts and ends. The same seed, the same
     lines.
     """
     rng = np.random.default_rng(seed)
     found = []
     for dealer in range(dealers):
-        size = float(rng.gamma(2.0, 1.5)) + 0.3
+        size = float(rng.gamma(0.5, 3.0)) + 0.03  # many small ones that order now and then
         begin = 0 if dealer % 4 else int(rng.integers(0, days // 2))
         end = days if dealer % 3 else int(rng.integers(days // 3, days))
         for day in range(begin, end):

@@ -1,0 +1,167 @@
+"""Trainings, as the trainer and the command line run them: in their own environment, their steps in the log."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dealeriq.settings import Settings
+from models.lifecycle import Decision, ModelState
+from schemas.errors import DealerIQError
+
+if TYPE_CHECKING:
+    from models.lifecycle_log import LifecycleLog
+
+__all__ = ["TrainingStoppedError", "child", "interpreter", "mirror", "record", "train"]
+
+_HOUSE = Path(__file__).parents[1]
+_NEEDED = ("lightgbm", "mlflow", "sklearn", "onnxmltools")
+
+
+class TrainingStoppedError(DealerIQError):
+    """A training was ended before its end: it took too long, or its process was told to stop."""
+
+    remedy = "Nothing changed. Raise trainer.most_s if it needs longer, then train again."
+    exit_code = 4
+
+
+def interpreter(progress: Callable[[str], None] = lambda line: None) -> str:
+    """Return the interpreter that trainings run in: this one where it has what they need, else `.venv-train`'s.
+
+    That one is installed the first time. Raises EnvironmentUnavailableError.
+    """
+    if all(find_spec(name) for name in _NEEDED):
+        return sys.executable
+    from dealeriq.runtime.environments import ensure_environment
+
+    programs = ensure_environment("train", progress)
+    (site,) = (programs.parent / "lib").glob("python3.*/site-packages")
+    house = site / "dealeriq-house.pth"  # behind its own packages on the path
+    if not house.exists() or house.read_text().strip() != str(_HOUSE):
+        house.write_text(f"{_HOUSE}\n")
+    return str(programs / "python")
+
+
+def child(
+    module: str,
+    job: Mapping[str, Any],
+    *,
+    most_s: float = 3_600.0,
+    stop: threading.Event | None = None,
+    progress: Callable[[str], None] = lambda line: None,
+) -> Any:
+    """Run a module of `models.training` with a job in the training environment; return its answer.
+
+    Its lines go to stderr. Raises ChildFailedError, TrainingStoppedError, EnvironmentUnavailableError.
+    """
+    from models.training.child import read_answer
+
+    python = interpreter(progress)
+    with tempfile.TemporaryDirectory(prefix="dealeriq-training-") as name:
+        job_file, out = Path(name) / "job.json", Path(name) / "out.json"
+        job_file.write_text(json.dumps(job), "utf-8")
+        job_file.chmod(0o600)  # it may hold the lake's keys
+        began = time.monotonic()
+        command = [python, "-m", f"models.training.{module}", str(job_file), str(out)]
+        with subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=sys.stderr, env=_environment()
+        ) as running:
+            while running.poll() is None:
+                late = time.monotonic() - began > most_s
+                if late or (stop is not None and stop.is_set()):
+                    running.kill()
+                    running.wait()
+                    why = f"it took longer than {most_s:.0f} s" if late else "it was told to stop"
+                    raise TrainingStoppedError(f"{module}: {why}")
+                time.sleep(0.1)
+        return read_answer(out, running.returncode)
+
+
+def train(
+    settings: Settings,
+    state: ModelState,
+    request: str,
+    *,
+    as_of_ms: int | None = None,
+    stop: threading.Event | None = None,
+    progress: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Train a model against the champion of `state`; return the result (`models.training.run.Result`)."""
+    from connectors.lake import lake_at
+
+    lake = lake_at(settings.lake, settings.data_dir)
+    champion = state.versions[state.champion].artifact if state.champion else None
+    job = {
+        "model": state.name, "lake": lake.url, "lake_options": dict(lake.options), "request": request,
+        "folder": str(settings.trainer.path(settings.data_dir)), "data_dir": str(settings.data_dir.absolute()),
+        "mlflow": settings.mlflow.model_dump(), "as_of_ms": as_of_ms, "champion": champion,
+        "memory_mb": settings.trainer.memory_mb,
+    }  # fmt: skip
+    result: dict[str, Any] = child("run", job, most_s=settings.trainer.most_s, stop=stop, progress=progress)
+    return result
+
+
+def record(
+    log: LifecycleLog, state: ModelState, result: Mapping[str, Any], request: str, stage: str
+) -> Decision:
+    """Write the steps of a training: registered, then `stage` where it passed, else rejected with the reasons.
+
+    `state` is what the training was judged against: if another decision came since, the promotion counts for
+    nothing. Raises PromotionLostError, KafkaUnavailableError.
+    """
+    model, version = str(result["model"]), str(result["version"])
+    metrics = {name: value for name, value in result["metrics"].items() if value == value}
+    log.catch_up()
+    known = log.registry.state(model)
+    if version not in known.versions:
+        log.write(
+            model, version, "registered", f"trained on the stream up to {_day(result['as_of_ms'])}",
+            cause=request, reason="training", artifact=result["folder"], run_id=result["run_id"],
+            sha256=result["sha256"], metrics=metrics,
+        )  # fmt: skip
+    elif known.champion == version:
+        return Decision(
+            "", model, version, "champion", str(result["text"]), "gates", -1, 0, "it is the champion"
+        )
+    if not result["verdict"]["passed"]:
+        return log.write(
+            model, version, "rejected", result["text"], cause=request, reason="gates", metrics=metrics
+        )
+    return log.write(
+        model, version, stage, result["text"], cause=request, reason="gates", metrics=metrics,
+        after=state.position,
+    )  # fmt: skip
+
+
+def mirror(
+    settings: Settings, states: Mapping[str, ModelState], stop: threading.Event | None = None
+) -> dict[str, Any]:
+    """Set MLflow's aliases to the log's; return what was changed. Raises ChildFailedError where MLflow is
+    away.
+    """
+    job = {
+        "mlflow": settings.mlflow.model_dump(),
+        "data_dir": str(settings.data_dir.absolute()),
+        "states": [asdict(state) for state in states.values()],
+    }
+    changed: dict[str, Any] = child("mirror", job, most_s=120.0, stop=stop)
+    return changed
+
+
+def _environment() -> dict[str, str]:
+    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_LOGGING_LEVEL": "ERROR", "PYTHONWARNINGS": "ignore"}
+    return os.environ | quiet
+
+
+def _day(ms: int) -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime(ms / 1000))
