@@ -21,7 +21,7 @@ from dealeriq.settings import load
 from dealeriq.system import SERVICES, System
 
 PICTURE = Path(__file__).with_name("terminal.svg")
-_WIDTH, _PACE, _PLAY_S, _LOOK_S = 130, "3000", 60.0, 2.0
+_WIDTH, _PACE, _PLAY_S, _LOOK_S = 130, "1500", 75.0, 2.0
 
 
 def main() -> None:

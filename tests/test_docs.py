@@ -159,6 +159,15 @@ def test_the_commands_page_is_what_help_says() -> None:
     assert (ROOT / "docs/cli.md").read_text("utf-8") == made.stdout, "run .venv/bin/python docs/commands.py"
 
 
+def test_the_page_of_the_architecture_names_every_process() -> None:
+    from dealeriq.processes import PROCESSES
+
+    named = set(
+        re.findall(r"^\| `([a-z-]+)`", (ROOT / "docs/architecture.md").read_text("utf-8"), re.MULTILINE)
+    )
+    assert PROCESSES.keys() - named == {"player"}  # it plays the demo
+
+
 def test_every_command_gives_an_example() -> None:
     page = (ROOT / "docs/cli.md").read_text("utf-8")
     sections = re.split(r"^##+ (?=dealeriq)", page, flags=re.MULTILINE)[1:]

@@ -91,9 +91,7 @@ def _flow(before: Reading, now: Reading) -> Panel:
         f"{name.removesuffix('_s')} {value * 1000:,.0f} ms" for name, value in now.freshness.items()
     )
     table.add_row("[dim]to read[/]", "", f"{now.lag:,}", "")
-    return Panel(
-        table, title="flow", subtitle=f"produced → readable: {fresh or 'no tile yet'}", border_style="dim"
-    )
+    return Panel(table, title="flow", subtitle=f"readable after: {fresh or 'no tile yet'}", border_style="dim")
 
 
 def _dealers(features: dict[str, dict[str, Any]]) -> Panel:
