@@ -6,11 +6,10 @@ import time
 from collections.abc import Iterator
 from itertools import count
 
-import redis
-
 from benchmarks.contract import Claim, Outcome, middle, ratio
 from benchmarks.peer import converse
 from benchmarks.store import Filled, filled
+from connectors.redis import connect
 from features.plan import load as load_plan
 from features.tiles import Tile
 from features.writer import FeatureWriter
@@ -40,7 +39,7 @@ def measure(short: bool = False, seconds: str = "", repeats: str = "") -> Outcom
         filled(12 if short else None) as store,
         converse("benchmarks.peers.feast_store", "write", str(store.folder)) as feast,
     ):
-        client = redis.Redis.from_url(store.settings.redis.address)
+        client = connect(store.settings.redis)
         writer = FeatureWriter(client, store.view, load_plan().project)
         rows, fresh = store.values(), count(1)
         for _ in range(times):
@@ -102,7 +101,7 @@ def _newer(tile: Tile, by: int) -> Tile:
 
 def _check(store: Filled, position: int) -> None:
     """The store holds the position that was written last. Raises RuntimeError where not."""
-    client = redis.Redis.from_url(store.settings.redis.address)
+    client = connect(store.settings.redis)
     found = FeatureWriter(client, store.view, load_plan().project).positions()
     client.close()
     if found.get((store.view.topic, 0)) != position:

@@ -7,6 +7,7 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 
+from connectors.resp import CommandPacker
 from connectors.settings import RedisSettings
 from schemas.errors import DealerIQError
 
@@ -45,7 +46,9 @@ def connect(settings: RedisSettings) -> Any:
                 "data and its position in one step, and a cluster can do that only inside one hash slot"
             )
 
-    return Redis.from_url(settings.address, **settings.client_config(), redis_connect_func=look)
+    return Redis.from_url(
+        settings.address, **settings.client_config(), redis_connect_func=look, command_packer=CommandPacker()
+    )
 
 
 def refuse_cluster(settings: RedisSettings) -> None:

@@ -1,15 +1,16 @@
 """Tiles, and the blob in which an entity keeps all of its tiles of one view.
 
-Blob, version 3, little-endian:
+Blob, version 4, little-endian:
 
-    magic "DTL3" | crc32 of the rest u32 | tiles K u32 | doubles F u32 | sketches D u32 | partitions P u32
+    magic "DTL4" | checksum of the rest u32 | tiles K u32 | doubles F u32 | sketches D u32 | partitions P u32
     length of names M u32 | names of the doubles, then of the sketches, separated by NUL, padded by NUL to M
     K rows (see `features.rows`), ascending by (hop, grain) | for each sketch: coupons u32, row after row
 
 The doubles are the view's partials in the order of the plan; `last` is followed by its time (ms, exact in a
 double). A partial that was never computed, because its aggregate is younger than the tile, is NaN, or the one
 coupon 0xFFFFFFFF: a window that needs it is unknown until a backfill. The names let a blob outlive a
-change of the plan. Blobs of version 2, which were columns, are still read.
+change of the plan. The checksum is the low half of xxh3-64. Blobs of version 3, whose checksum was crc32,
+and of version 2, which were columns, are still read.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.plan import ViewPlan
-from features.rows import MAGIC, Layout, Packed, Rows, joined
+from features.rows import MAGIC, Layout, Packed, Rows, checksum, joined
 from schemas.errors import DealerIQError
 
 __all__ = [
@@ -46,7 +47,7 @@ __all__ = [
 ]
 
 _HEAD = struct.Struct("<4sIIIIII")
-_COLUMNS = b"DTL2"
+_COLUMNS, _ROWS = b"DTL2", b"DTL3"
 NEVER_COMPUTED = b"\xff\xff\xff\xff"
 """The sketch of a tile that is older than its aggregate."""
 
@@ -165,12 +166,13 @@ def encode(tiles: Iterable[Tile], view: ViewPlan | None = None) -> bytes:
 
 def decode(blob: bytes) -> Tiles:
     """Read a blob without copying its columns. Raises CorruptBlobError."""
-    if len(blob) < _HEAD.size or blob[:4] not in (MAGIC, _COLUMNS):
+    if len(blob) < _HEAD.size or blob[:4] not in (MAGIC, _ROWS, _COLUMNS):
         raise CorruptBlobError(
             f"tiles start with {blob[:4]!r} and have {len(blob)} bytes; a blob starts with {MAGIC!r}"
         )
     _, crc, k, f, d, p, m = _HEAD.unpack_from(blob)
-    if zlib.crc32(memoryview(blob)[8:]) != crc:
+    rest = memoryview(blob)[8:]
+    if (checksum(rest) if blob[:4] == MAGIC else zlib.crc32(rest)) != crc:
         raise CorruptBlobError(f"a blob of {len(blob)} bytes does not match its checksum")
     at = _HEAD.size + m
     named = blob[_HEAD.size : at].rstrip(b"\0").decode()
@@ -197,7 +199,7 @@ def stored(view: ViewPlan, blob: bytes) -> Packed:
     tiles = decode(blob)
     doubles, partitions = len(double_fields(view)), len(tiles.positions)
     layout = Layout.of(doubles, len(sketch_fields(view)), partitions)
-    if blob[:4] != MAGIC or tiles.names != _names(view):
+    if blob[:4] == _COLUMNS or tiles.names != _names(view):
         return pack(layout, align(view, tiles).rows())
     start = _HEAD.size + _HEAD.unpack_from(blob)[6]
     rows = blob[start : start + len(tiles.hop) * layout.width]

@@ -6,7 +6,8 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
@@ -92,12 +93,24 @@ class _Stored:
     size: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One atomic call for a group of entities; `answer` where it is under way already."""
+
+    group: list[Entity]
+    version: bytes
+    keys: list[Any]
+    args: list[Any]
+    tail: list[Any]
+    answer: Future[list[int]] | None = None
+
+
 class FeatureWriter:
     """Writes one view. Applying an update twice equals applying it once; order does not matter.
 
-    Batches of `batch` entities are atomic each, and the position moves with the last. Each entity carries a
-    version, so that a writer whose memory is old (a second process, a store that was emptied) folds again onto
-    what is there and overwrites nothing it has not seen.
+    Batches of `batch` entities are atomic each, one after another, and the position moves with the last. Each
+    entity carries a version, so that a writer whose memory is old (a second process, a store that was emptied)
+    folds again onto what is there and overwrites nothing it has not seen.
 
     Args:
         redis: a `redis.Redis` whose answers are bytes.
@@ -115,7 +128,7 @@ class FeatureWriter:
         view: ViewPlan,
         project: str,
         *,
-        batch: int = 100,
+        batch: int = 50,
         keep_bytes: int = 48 << 20,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -129,12 +142,14 @@ class FeatureWriter:
         }
         self._field, self._stamp = field(view.name, "tiles"), f"_ts:{view.name}".encode()
         self._version = version_field(view.name)
-        self._versions = (b"%s:%d" % (secrets.token_hex(8).encode(), i) for i in count())
+        mine = secrets.token_hex(8).encode()
+        self._versions = (b"%s:%d" % (mine, i) for i in count())
         self._position = position_key(project, view.name)
         self._identity_key = identity_key(project, view.name)
         self._identity: bytes | None = None
         self._cache: OrderedDict[Entity, _Stored] = OrderedDict()
         self._held = 0
+        self._beside = ThreadPoolExecutor(1, "feature-writer")
 
     def positions(self) -> dict[tuple[str, int], int]:
         """Return the next offset of each (topic, partition) that the store holds, and mean this store."""
@@ -190,10 +205,20 @@ class FeatureWriter:
         self._widen(packed.layout.partitions)
         names = list(updates)
         groups = [names[i : i + self._batch] for i in range(0, len(names), self._batch)] or [[]]
+        tail = [each for (topic, part), offset in positions.items() for each in (f"{topic}:{part}", offset)]
+        sent: _Call | None = None
         try:
             for group in groups:
-                self._write_group(group, packed, updates, positions if group is groups[-1] else {})
-        except Exception:
+                # The store works on a group while the next one is folded, and takes that only when it is done.
+                call = self._folded(group, packed, updates, tail if group is groups[-1] else [])
+                if sent is not None:
+                    self._settle(sent, packed, updates)
+                sent = replace(call, answer=self._beside.submit(self._call, call)) if len(groups) > 1 else call
+            assert sent is not None
+            self._settle(sent, packed, updates)
+        except BaseException:
+            if sent is not None and sent.answer is not None:
+                wait([sent.answer])
             for entity in names:
                 if (known := self._cache.pop(entity, None)) is not None:
                     self._held -= known.size
@@ -201,39 +226,42 @@ class FeatureWriter:
         while self._held > self._keep_bytes:
             self._held -= self._cache.popitem(last=False)[1].size
 
-    def _write_group(
-        self,
-        group: list[Entity],
-        packed: Packed,
-        updates: Mapping[Entity, Sequence[int]],
-        positions: Mapping[tuple[str, int], int],
-    ) -> None:
-        tail = [each for (topic, part), offset in positions.items() for each in (f"{topic}:{part}", offset)]
-        now_ms = int(self._clock() * 1000)
+    def _folded(
+        self, group: list[Entity], packed: Packed, updates: Mapping[Entity, Sequence[int]], tail: list[Any]
+    ) -> _Call:
+        """Fold a group's tiles into what is remembered of it, ready to be sent."""
+        self.load(group)
+        packed = self._layout.fitted(packed)
+        version, now_ms = next(self._versions), int(self._clock() * 1000)
+        args: list[Any] = [self._field, self._stamp, self._version, version, self._identity]
+        for entity in group:
+            args += self._fold(entity, packed, updates[entity], now_ms)
+        keys = [self._position, self._identity_key, *(self._cache[entity].key for entity in group)]
+        return _Call(group, version, keys, args + tail, tail)
+
+    def _settle(self, call: _Call, packed: Packed, updates: Mapping[Entity, Sequence[int]]) -> None:
+        """See a group stored: entities that someone else wrote in between are folded and sent again."""
         for _ in range(_ATTEMPTS):
-            self.load(group)
-            packed = self._layout.fitted(packed)
-            version = next(self._versions)
-            args: list[Any] = [self._field, self._stamp, self._version, version, self._identity]
-            for entity in group:
-                args += self._fold(entity, packed, updates[entity], now_ms)
-            stale = {group[i] for i in self._call([self._cache[entity].key for entity in group], args + tail)}
-            for entity in group:
-                if entity in stale:
+            stale = self._call(call) if call.answer is None else call.answer.result()
+            again = {call.group[i] for i in stale}
+            for entity in call.group:
+                if (known := self._cache.get(entity)) is None:
+                    continue  # forgotten because another group's rows are wider
+                if entity in again:
                     self._held -= self._cache.pop(entity).size
                 else:
-                    self._cache[entity].version = version
-            if not stale:
+                    known.version = call.version
+            if not again:
                 return
-            group = [entity for entity in group if entity in stale]
+            call = self._folded([each for each in call.group if each in again], packed, updates, call.tail)
         raise WriteConflictError(
-            f"{self._view.name}: {len(group)} entities, such as {', '.join(group[0])}, changed under "
+            f"{self._view.name}: {len(call.group)} entities, such as {', '.join(call.group[0])}, changed under "
             f"{_ATTEMPTS} attempts to write them"
         )
 
-    def _call(self, keys: list[bytes], args: list[Any]) -> list[int]:
+    def _call(self, call: _Call) -> list[int]:
         try:
-            found: list[int] = self._script(keys=[self._position, self._identity_key, *keys], args=args)
+            found: list[int] = self._script(keys=call.keys, args=call.args)
         except ResponseError as refused:
             if "STOREREPLACED" not in str(refused):
                 raise
