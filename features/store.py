@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from connectors.lake import Lake
 from connectors.settings import RedisSettings
 from features.plan import PlanError
+
+if TYPE_CHECKING:  # the lake's module loads pyarrow, which no hot path needs
+    from connectors.lake import Lake
 
 __all__ = ["apply", "connection_string", "open_store", "write_config"]
 
