@@ -78,7 +78,7 @@ def _ms(moment: datetime) -> int:
 
 
 def _first(value: dict[str, Any]) -> dict[str, Any]:
-    tile = {"n": 1, "time": _ms(value["event_time"])}
+    tile: dict[str, Any] = {"n": 1, "time": _ms(value["event_time"])}
     for column in _COLUMNS:
         x = value[column]
         tile[column] = [x, x * x, x, x, x]
