@@ -19,6 +19,11 @@ BENCHMARKS = (
     Benchmark("pipeline", "A year of orders, produced → tiles → features readable.", "benchmarks.pipeline"),
     Benchmark("agents", "Chats enriched, beside the raw encoder on the same texts.", "benchmarks.agents"),
     Benchmark(
+        "models",
+        "Forecasts and risks beside simple and statistical ones; ONNX beside LightGBM's predict.",
+        "benchmarks.models",
+    ),
+    Benchmark(
         "verify", "A full and a sampled verify of the year, and HTTP reads beside it.", "benchmarks.verify"
     ),
 )

@@ -21,7 +21,7 @@ from connectors import demo_data
 from connectors.lake import LakeTable, arrow_schema
 from features.plan import load
 
-__all__ = ["measure"]
+__all__ = ["measure", "year_lake"]
 
 _SERVICES = ("dealer", "dealer_category", "product")
 _FEAST_ROWS = 2_000
@@ -47,7 +47,7 @@ def measure(short: bool = False, rows: str = "", repeats: str = "") -> Outcome:
     peak = feast_mb = 0.0
     with tempfile.TemporaryDirectory(prefix="dealeriq-history-") as name:
         folder = Path(name)
-        lines = _lake(folder / "lake", 30_000 if short else None)
+        lines = year_lake(folder / "lake", 30_000 if short else None)
         _rows(lines, count, folder / "rows.parquet")
         _feast_table(lines, folder / "feast.parquet")
         with converse("benchmarks.peers.feast_history", str(folder), str(_FEAST_COLUMNS)) as feast:
@@ -104,7 +104,7 @@ def _ours(folder: Path) -> tuple[float, float]:
     return time.monotonic() - began, int(done.stdout) / 1024
 
 
-def _lake(root: Path, limit: int | None) -> pl.DataFrame:
+def year_lake(root: Path, limit: int | None) -> pl.DataFrame:
     """Write the year as the lake view would; return the order lines' keys and times."""
     lines = None
     chance = np.random.default_rng(1)
