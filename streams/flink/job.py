@@ -24,7 +24,7 @@ from streams.flink.spec import Timing, job_spec
 
 __all__ = ["FlinkTarget", "JobHandle", "jobs_of", "status", "stop", "submit"]
 
-_STATE_VERSION = 2  # raise it with any change to what the Java operators keep
+_STATE_VERSION = 3  # raise it with any change to what the Java operators keep
 _ALIVE = frozenset(("INITIALIZING", "CREATED", "RUNNING", "RESTARTING", "FAILING", "RECONCILING"))
 _MAIN = "dealeriq.flink.TileJob"
 

@@ -4,7 +4,7 @@ import java.util.Arrays;
 
 /**
  * The partial aggregate of some events of one entity in one hop. Merging is associative and commutative, so that events
- * may come in any order; sums differ only in floating-point rounding.
+ * may come in any order, in any batches, and give the same tile to the last bit: sums are exact until they are sent.
  */
 final class Tile {
     static final long NONE = -1;
@@ -14,8 +14,10 @@ final class Tile {
     long maxIngest = Long.MIN_VALUE;
     /** Highest source offset folded, by partition; NONE where nothing was. */
     long[] positions = new long[0];
-    /** One accumulator a slot of the view; NaN while no non-null value came. */
+    /** One accumulator a slot of the view; NaN while no non-null value came. Of a sum its largest part: see `value`. */
     double[] values;
+    /** What a sum has beside `values`: null, or its smaller parts. */
+    double[][] rests;
     /** Event time, partition and offset of the last value, three longs a "last" slot. */
     long[] lasts;
     /** Sorted coupons (bucket << 6 | rank), the highest rank a bucket, one array a "distinct" slot. */
@@ -30,6 +32,7 @@ final class Tile {
     Tile(ViewSpec view) {
         values = new double[view.valueSlots];
         Arrays.fill(values, Double.NaN);
+        rests = new double[view.valueSlots][];
         lasts = new long[3 * view.lastSlots];
         Arrays.fill(lasts, Long.MIN_VALUE);
         coupons = new int[view.distinctSlots][];
@@ -43,8 +46,9 @@ final class Tile {
         t.maxIngest = maxIngest;
         t.positions = positions.clone();
         t.values = values.clone();
+        t.rests = rests.clone();
         t.lasts = lasts.clone();
-        t.coupons = coupons.clone(); // the arrays themselves are never changed in place
+        t.coupons = coupons.clone(); // the arrays in it, as those in `rests`, are never changed in place
         t.changed = changed;
         t.sent = sent;
         return t;
@@ -69,8 +73,10 @@ final class Tile {
             }
             if (slot.kind == ViewSpec.LAST) {
                 last(slot, v, e.time, e.partition, e.offset);
+            } else if (slot.isSum()) {
+                ExactSum.add(values, rests, slot.value, slot.kind == ViewSpec.SUMSQ ? v * v : v);
             } else {
-                values[slot.value] = combine(slot.kind, values[slot.value], slot.kind == ViewSpec.SUMSQ ? v * v : v);
+                values[slot.value] = extreme(slot.kind, values[slot.value], v);
             }
         }
     }
@@ -96,8 +102,15 @@ final class Tile {
             if (slot.kind == ViewSpec.LAST) {
                 int at = 3 * slot.last;
                 last(slot, v, other.lasts[at], other.lasts[at + 1], other.lasts[at + 2]);
+            } else if (slot.isSum()) {
+                ExactSum.add(values, rests, slot.value, v);
+                if (other.rests[slot.value] != null) {
+                    for (double part : other.rests[slot.value]) {
+                        ExactSum.add(values, rests, slot.value, part);
+                    }
+                }
             } else {
-                values[slot.value] = combine(slot.kind, values[slot.value], v);
+                values[slot.value] = extreme(slot.kind, values[slot.value], v);
             }
         }
     }
@@ -124,15 +137,17 @@ final class Tile {
         }
     }
 
-    private static double combine(int kind, double a, double b) {
+    /** A slot's accumulator as a double: of a sum the double nearest to it; NaN while no value came. */
+    double value(ViewSpec.Slot slot) {
+        double v = values[slot.value];
+        return rests[slot.value] == null ? v : ExactSum.rounded(v, rests[slot.value]);
+    }
+
+    private static double extreme(int kind, double a, double b) {
         if (Double.isNaN(a)) {
             return b;
         }
-        return switch (kind) {
-            case ViewSpec.MIN -> Math.min(a, b);
-            case ViewSpec.MAX -> Math.max(a, b);
-            default -> a + b;
-        };
+        return kind == ViewSpec.MIN ? Math.min(a, b) : Math.max(a, b);
     }
 
     static int[] withCoupon(int[] sorted, int coupon) {

@@ -84,7 +84,7 @@ final class TileEncoder {
             } else if (slot.kind == ViewSpec.LAST && field.endsWith("_time")) {
                 varint(tile.lasts[3 * slot.last]);
             } else {
-                real(tile.values[slot.value]);
+                real(tile.value(slot));
             }
             return;
         }

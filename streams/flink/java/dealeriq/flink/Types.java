@@ -163,8 +163,13 @@ final class Types {
                 out.writeLong(position);
             }
             out.writeByte(t.values.length);
-            for (double value : t.values) {
-                out.writeDouble(value);
+            for (int i = 0; i < t.values.length; i++) {
+                out.writeDouble(t.values[i]);
+                double[] rest = t.rests[i];
+                out.writeByte(rest == null ? 0 : rest.length);
+                for (int j = 0; rest != null && j < rest.length; j++) {
+                    out.writeDouble(rest[j]);
+                }
             }
             out.writeByte(t.lasts.length);
             for (long last : t.lasts) {
@@ -191,8 +196,14 @@ final class Types {
                 t.positions[i] = in.readLong();
             }
             t.values = new double[in.readByte()];
+            t.rests = new double[t.values.length][];
             for (int i = 0; i < t.values.length; i++) {
                 t.values[i] = in.readDouble();
+                int parts = in.readByte();
+                double[] rest = t.rests[i] = parts == 0 ? null : new double[parts];
+                for (int j = 0; j < parts; j++) {
+                    rest[j] = in.readDouble();
+                }
             }
             t.lasts = new long[in.readByte()];
             for (int i = 0; i < t.lasts.length; i++) {

@@ -35,6 +35,10 @@ final class ViewSpec implements Serializable {
             this.last = last;
             this.distinct = distinct;
         }
+
+        boolean isSum() {
+            return kind == SUM || kind == SUMSQ;
+        }
     }
 
     final String name;
