@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import redis.exceptions
@@ -28,6 +29,18 @@ __all__ = ["LabelView"]
 
 _DELIVERY_S = 30.0
 _FEEDBACK, _CHATS, _LABELS = "feedback", "chats.enriched", "labels"
+
+
+@dataclass
+class _Batch:
+    """Messages, read and told apart; `stamps` are when the chats that came were produced, ms."""
+
+    behind: Position = field(default_factory=dict)
+    feedback: list[tuple[Any, Record]] = field(default_factory=list)
+    come: dict[str, Subject] = field(default_factory=dict)
+    stamps: dict[str, int] = field(default_factory=dict)
+    dead: list[tuple[Any, Exception]] = field(default_factory=list)
+    tombstones: int = 0
 
 
 class LabelView(View):
@@ -68,36 +81,15 @@ class LabelView(View):
 
     def apply(self, messages: Sequence[Any]) -> Sequence[tuple[Any, Exception]]:
         """Label what is complete, hold what is not; dead letters are kept here, before the position moves."""
-        behind: Position = {}
-        dead: list[tuple[Any, Exception]] = []
-        feedback: list[tuple[Any, Record]] = []
-        come: dict[str, Subject] = {}
-        stamps: dict[str, int] = {}
-        tombstones = 0
-        for message in messages:
-            behind[message.topic(), message.partition()] = message.offset() + 1
-            if message.value() is None:  # on a topic of events there is nothing that it could delete
-                tombstones += 1
-                continue
-            try:
-                record = self._read(message)
-            except ContractError as error:
-                dead.append((message, error))
-                continue
-            if message.topic() == _FEEDBACK:
-                feedback.append((message, record))
-            else:
-                name = f"chat/{record['cause_id']}"
-                come.setdefault(name, Subject(record["dealer_id"], record["intent"]))
-                stamps.setdefault(name, message.timestamp()[1])
-        asked = {name_of(record) for _, record in feedback if record["subject_type"] in JOINED}
-        known, waiting = self._store.look(asked | come.keys(), come)
-        known = come | known
-        changes = Changes(subjects=come, ended=set(waiting))
+        batch = self._batch(messages)
+        asked = {name_of(record) for _, record in batch.feedback if record["subject_type"] in JOINED}
+        known, waiting = self._store.look(asked | batch.come.keys(), batch.come)
+        known = batch.come | known
+        changes = Changes(subjects=batch.come, ended=set(waiting))
         ready: list[tuple[Any, Record, Subject | None]] = []
         ready += [(held, self._read(held), known[each.subject]) for each, held in waiting.items()]
-        began = [stamps[each.subject] for each in waiting]
-        for message, record in feedback:
+        began = [batch.stamps[each.subject] for each in waiting]
+        for message, record in batch.feedback:
             subject = known.get(name_of(record))
             if subject is None and record["subject_type"] in JOINED:
                 held = HeldMessage.of(message)
@@ -105,13 +97,15 @@ class LabelView(View):
             else:
                 ready.append((message, record, subject))
                 began.append(message.timestamp()[1])
-        produced = self._produce(ready, dead)
-        self._store.commit(changes, behind)
-        self._count(produced=produced, held=len(changes.held), dead_letter=len(dead), tombstone=tombstones)
+        produced = self._produce(ready, batch.dead)
+        self._store.commit(changes, batch.behind)
+        self._count(
+            produced=produced, held=len(changes.held), dead_letter=len(batch.dead), tombstone=batch.tombstones
+        )
         now_ms = time.time() * 1000
         self._meters.freshness([max(now_ms - each, 0.0) / 1000 for each in began])
-        if feedback:
-            self._meters.event_time(max(record["event_time"] for _, record in feedback))
+        if batch.feedback:
+            self._meters.event_time(max(record["event_time"] for _, record in batch.feedback))
         return ()
 
     def tick(self) -> None:
@@ -121,6 +115,26 @@ class LabelView(View):
             produced = self._produce([(held, self._read(held), None) for held in over.values()], dead)
             self._store.commit(Changes(ended=set(over)), {})
             self._count(unknown_subject=produced, dead_letter=len(dead))
+
+    def _batch(self, messages: Sequence[Any]) -> _Batch:
+        batch = _Batch()
+        for message in messages:
+            batch.behind[message.topic(), message.partition()] = message.offset() + 1
+            if message.value() is None:  # on a topic of events there is nothing that it could delete
+                batch.tombstones += 1
+                continue
+            try:
+                record = self._read(message)
+            except ContractError as error:
+                batch.dead.append((message, error))
+                continue
+            if message.topic() == _FEEDBACK:
+                batch.feedback.append((message, record))
+            else:
+                name = f"chat/{record['cause_id']}"
+                batch.come.setdefault(name, Subject(record["dealer_id"], record["intent"]))
+                batch.stamps.setdefault(name, message.timestamp()[1])
+        return batch
 
     def _read(self, message: Any) -> Record:
         topic = message.topic()
