@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["INPUT", "OPSET", "OUTPUT", "finished", "merged_trees", "node"]
+__all__ = ["FLOAT64", "INPUT", "OPSET", "OUTPUT", "finished", "merged_trees", "node", "rounded"]
 
 INPUT, OUTPUT = "input", "output"
+_FLOAT32, FLOAT64 = 1, 11  # onnx.TensorProto
 OPSET = {"": 17, "ai.onnx.ml": 3}
 """Operator sets that every runtime in use knows: ONNX Runtime, Triton, TensorRT's fallback."""
 
@@ -19,6 +20,15 @@ def node(kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> An
     from onnx import helper
 
     return helper.make_node(kind, list(inputs), [output], **attributes)
+
+
+def rounded(given: str, output: str) -> Any:
+    """Return the node that ends a computation in float64: one rounding to float32.
+
+    float32's exp, log and sums differ in the last bit between a row alone and one in a batch (vector lanes and
+    their rest), and a score must come out again to the bit.
+    """
+    return node("Cast", [given], output, to=_FLOAT32)
 
 
 def finished(nodes: Sequence[Any], constants: dict[str, Any], inputs: int, outputs: int, name: str) -> bytes:

@@ -30,7 +30,8 @@ def tree_node(booster: Any, inputs: int) -> Any:
     )
     (found,) = [each for each in model.graph.node if each.op_type == "TreeEnsembleRegressor"]
     thresholds = booster.trees_to_dataframe()["threshold"].dropna().unique()
-    exact = {float(np.float32(each)): float(each) for each in sorted(thresholds, reverse=True)}
+    with np.errstate(over="ignore"):  # a threshold may be the largest float64: everything is below it
+        exact = {float(np.float32(each)): float(each) for each in sorted(thresholds, reverse=True)}
     for attribute in found.attribute:
         if attribute.name == "nodes_values":
             attribute.floats[:] = [_not_above(each, exact.get(each, each)) for each in attribute.floats]

@@ -94,17 +94,10 @@ class Churn(ModelSpec):
         return np.asarray(silent, np.float64)
 
     def train(self, data: TrainingSet, fit: NDArray[np.int64], tune: NDArray[np.int64], seed: int) -> Fitted:
-        """Fit shallow trees: there are few dealers, and their rows are alike."""
-        from models.training.boosted import Boosted, boost, platt, with_missing
+        """Fit a line through scaled logarithms: there are few dealers, and their rows are alike."""
+        from models.training.linear import logistic
 
-        booster = boost(
-            {"objective": "binary", "num_leaves": 8, "learning_rate": 0.03, "min_data_in_leaf": 40,
-             "feature_fraction": 0.5, "bagging_fraction": 0.7, "bagging_freq": 1, "lambda_l2": 5.0},
-            with_missing(data.x[fit], seed), data.y[fit], (data.x[tune], data.y[tune]), seed=seed, rounds=400,
-        )  # fmt: skip
-        raw = booster.predict(data.x[tune], raw_score=True)
-        slope, intercept = platt(raw, data.y[tune])
-        return Boosted([booster], "logit", slope=slope, intercept=intercept)
+        return logistic(data.x, data.y, fit, tune)
 
     def baseline(self, data: TrainingSet, at: NDArray[np.int64]) -> Floats:
         """Return the share of dealers that fell silent among those with as many days since their last order.

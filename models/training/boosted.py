@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.export.graph import INPUT, OUTPUT, finished, merged_trees, node
+from models.export.graph import FLOAT64, INPUT, OUTPUT, finished, merged_trees, node, rounded
 from models.export.lightgbm import tree_node
 from models.spec import Fitted
 
@@ -21,7 +21,6 @@ __all__ = ["Boosted", "Offset", "boost", "platt", "with_missing"]
 
 Floats = NDArray[np.float64]
 Vectors = NDArray[np.float32]
-_FLOAT, _DOUBLE = 1, 11  # onnx.TensorProto
 
 
 @dataclass(frozen=True)
@@ -72,10 +71,7 @@ class Boosted(Fitted):
         """Return trees, offset, link and calibration as one graph."""
         inputs, outputs = self.boosters[0].num_feature(), len(self.boosters)
         nodes = [merged_trees([tree_node(each, inputs) for each in self.boosters], "trees")]
-        # In float64 from here on, and rounded once at the end: float32's exp and log differ in the last bit
-        # between a row alone and one in a batch (vector lanes and their rest), and a score must come out again
-        # to the bit.
-        nodes.append(node("Cast", ["trees"], "raw", to=_DOUBLE))
+        nodes.append(node("Cast", ["trees"], "raw", to=FLOAT64))
         constants: dict[str, Any] = {}
         if self.link == "log":
             nodes += self._log(constants)
@@ -86,7 +82,7 @@ class Boosted(Fitted):
                 node("Add", ["scaled", "intercept"], "logit"),
                 node("Sigmoid", ["logit"], "ordered"),
             ]
-        nodes.append(node("Cast", ["ordered"], OUTPUT, to=_FLOAT))
+        nodes.append(rounded("ordered", OUTPUT))
         return finished(nodes, constants, inputs, outputs, "boosted")
 
     def facts(self) -> dict[str, float]:
@@ -109,7 +105,7 @@ class Boosted(Fitted):
                 node("Gather", [INPUT, "column"], "given", axis=1),
                 node("IsNaN", ["given"], "missing"),
                 node("Where", ["missing", "nothing", "given"], "known"),
-                node("Cast", ["known"], "exact", to=_DOUBLE),
+                node("Cast", ["known"], "exact", to=FLOAT64),
                 node("Max", ["exact", "zero"], "positive"),
                 node("Mul", ["positive", "factor"], "usual"),
                 node("Add", ["usual", "one"], "shifted"),

@@ -1,0 +1,81 @@
+"""Logistic regression (scikit-learn): few numbers, calibrated by its own loss, hard to beat where rows are
+few.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.export.graph import FLOAT64, INPUT, OUTPUT, finished, node, rounded
+from models.export.sklearn import probability_nodes
+from models.spec import Fitted
+
+__all__ = ["Linear", "logistic"]
+
+Floats = NDArray[np.float64]
+Vectors = NDArray[np.float32]
+
+
+class Linear(Fitted):
+    """A pipeline of scikit-learn that gives a probability; what is missing is 0."""
+
+    def __init__(self, pipeline: Any, inputs: int, strength: float) -> None:
+        self.pipeline, self.inputs, self.strength = pipeline, inputs, strength
+
+    def predict(self, x: Vectors) -> Floats:
+        """Return the probability of yes, float64 [rows, 1]."""
+        out: Floats = self.pipeline.predict_proba(_known(x))[:, 1:]
+        return out
+
+    def to_onnx(self) -> bytes:
+        """Return the pipeline as one graph, in float64 up to its end."""
+        inside, constants, probabilities = probability_nodes(self.pipeline, self.inputs, "exact")
+        constants |= {"nothing": np.float32(0), "yes": np.array([1], np.int64)}
+        nodes = [
+            node("IsNaN", [INPUT], "missing"),
+            node("Where", ["missing", "nothing", INPUT], "known"),
+            node("Cast", ["known"], "exact", to=FLOAT64),
+            *inside,
+            node("Gather", [probabilities, "yes"], "probability", axis=1),
+            rounded("probability", OUTPUT),
+        ]
+        return finished(nodes, constants, self.inputs, 1, "linear")
+
+    def facts(self) -> dict[str, float]:
+        """Return the inverse strength of the regularisation that was chosen."""
+        return {"C": self.strength}
+
+
+def logistic(
+    x: Vectors,
+    y: Floats,
+    fit: NDArray[np.int64],
+    tune: NDArray[np.int64],
+    strengths: Sequence[float] = (0.01, 0.03, 0.1, 0.3, 1.0),
+) -> Linear:
+    """Return a logistic regression on scaled inputs, as strongly held as `tune` likes best, fitted on both
+    parts.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import log_loss
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    def fitted(strength: float, rows: NDArray[np.int64]) -> Any:
+        found = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=5_000))
+        return found.fit(_known(x[rows]), y[rows])
+
+    losses = {
+        each: log_loss(y[tune], fitted(each, fit).predict_proba(_known(x[tune])), labels=[0.0, 1.0])
+        for each in strengths
+    }
+    best = min(losses, key=lambda each: losses[each])
+    return Linear(fitted(best, np.concatenate([fit, tune])), x.shape[1], best)
+
+
+def _known(x: Vectors) -> Floats:
+    return np.nan_to_num(x.astype(np.float64), nan=0.0)
