@@ -16,7 +16,7 @@ from dealeriq.runtime.java import java
 from dealeriq.settings import Settings
 from features.plan import load as load_plan
 from streams.flink.errors import FlinkRefusedError, FlinkUnavailableError
-from streams.flink.job import FlinkTarget, JobHandle, submit
+from streams.flink.job import FlinkTarget, JobHandle, submit, submit_insights
 from streams.flink.rest import FlinkRest
 from streams.flink.spec import Timing
 from streams.metrics import StageMeters
@@ -47,14 +47,16 @@ def target(settings: Settings) -> FlinkTarget:
 
 
 def submit_jobs(settings: Settings) -> list[JobHandle]:
-    """Have every job of the feature plan run; safe to repeat. Raises what `streams.flink.job.submit` does."""
+    """Have every job run; safe to repeat. Raises what `streams.flink.job.submit` does."""
     flink = settings.flink
-    return submit(
-        target(settings),
+    place, schema_ids = target(settings), Registry(settings.registry).register_all()
+    kafka, registry = settings.kafka.flink_properties(), settings.registry.flink_properties()
+    handles = submit(
+        place,
         load_plan(),
-        schema_ids=Registry(settings.registry).register_all(),
-        kafka=settings.kafka.flink_properties(),
-        registry=settings.registry.flink_properties(),
+        schema_ids=schema_ids,
+        kafka=kafka,
+        registry=registry,
         parallelism=flink.parallelism,
         timing=Timing(
             flush_ms=flink.mini_batch_ms,
@@ -63,6 +65,18 @@ def submit_jobs(settings: Settings) -> list[JobHandle]:
             dedupe_horizon_ms=int(flink.deduplicate_horizon_h * 3_600_000) if flink.deduplicate else 0,
         ),
     )
+    if settings.scoring.enabled:
+        handles.append(
+            submit_insights(
+                place,
+                schema_ids=schema_ids,
+                kafka=kafka,
+                registry=registry,
+                parallelism=settings.insights.parallelism,
+                checkpoint_ms=settings.insights.checkpoint_interval_ms,
+            )
+        )
+    return handles
 
 
 def keep_submitted(settings: Settings, stop: threading.Event) -> None:

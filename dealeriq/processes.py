@@ -128,6 +128,36 @@ def label_view(settings: Settings) -> None:
     ).run()
 
 
+def score_view(settings: Settings) -> None:
+    """Score entities whose features changed."""
+    from dealeriq.scoring import keep_scoring
+
+    os.nice(5)  # who folds and serves goes first; a score is of what they have done
+    stop = _stop_on_signals()
+    _serve_metrics()
+    keep_scoring(settings, stop)
+
+
+def insight_view(settings: Settings) -> None:
+    """Keep insights readable."""
+    from connectors.kafka import ensure_topics
+    from connectors.redis import connect
+    from connectors.registry import Registry
+    from streams.insights.store import InsightStore
+    from streams.views.insight_view import InsightView
+    from streams.views.runner import ViewRunner
+
+    stop = _stop_on_signals()
+    _serve_metrics()
+    project, insights = settings.features.project, settings.insights
+    store = InsightStore(connect(settings.redis), project, keep=insights.keep, keep_days=insights.keep_days)
+    view = InsightView(store, Registry(settings.registry).schema)
+    ensure_topics(settings.kafka, [*view.topics, *(f"{each}.dlq" for each in view.topics)])
+    ViewRunner(
+        settings.kafka, view, stop=stop, poll_ms=settings.features.poll_ms, group=f"{project}-{view.name}"
+    ).run()
+
+
 def player(settings: Settings) -> None:
     """Play the carried orders, chats and feedback."""
     from connectors.player import Player, PlayOptions, PlayStats
@@ -212,6 +242,8 @@ PROCESSES: dict[str, Callable[[Settings], None]] = {
     "label-view": label_view,
     "embed-agent": embed_agent,
     "search": search,
+    "score-view": score_view,
+    "insight-view": insight_view,
     "player": player,
     "verifier": verifier,
     "warehouse": warehouse,

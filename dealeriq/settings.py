@@ -32,6 +32,7 @@ from dealeriq.warehouse.settings import WarehouseSettings
 from models.settings import RuntimeSettings, TextSettings, TrainerSettings
 from schemas.errors import DealerIQError
 from streams.agents.settings import AgentSettings
+from streams.scoring.settings import InsightSettings, ScoringSettings
 
 __all__ = [
     "AgentSettings",
@@ -39,7 +40,9 @@ __all__ = [
     "FeatureSettings",
     "FlinkSettings",
     "HttpSettings",
+    "InsightSettings",
     "RuntimeSettings",
+    "ScoringSettings",
     "SearchSettings",
     "Settings",
     "SettingsError",
@@ -146,6 +149,8 @@ class Settings(BaseSettings):
     runtime: RuntimeSettings = Field(default_factory=lambda: RuntimeSettings())
     trainer: TrainerSettings = Field(default_factory=lambda: TrainerSettings())
     mlflow: MlflowSettings = Field(default_factory=lambda: MlflowSettings())
+    scoring: ScoringSettings = Field(default_factory=lambda: ScoringSettings())
+    insights: InsightSettings = Field(default_factory=lambda: InsightSettings())
     lake: LakeSettings = Field(default_factory=lambda: LakeSettings())
     verify: VerifySettings = Field(default_factory=lambda: VerifySettings())
     search: SearchSettings = Field(default_factory=lambda: SearchSettings())

@@ -13,9 +13,10 @@ from connectors.registry import Registry
 from dealeriq.runtime import Supervisor
 from dealeriq.runtime.services.probe import answers
 
-__all__ = ["PROCESSES", "SEARCH", "SERVICES", "System"]
+__all__ = ["PROCESSES", "SCORING", "SEARCH", "SERVICES", "System"]
 
 SERVICES = ("kafka", "registry", "redis", "flink")
+SCORING = ("score-view", "insight-view")
 PROCESSES = (
     "flink-jobs",
     "feature-view",
@@ -59,6 +60,7 @@ class System:
         names = [
             *PROCESSES,
             *(SEARCH if settings.search.enabled else ()),
+            *(SCORING if settings.scoring.enabled else ()),
             *(["warehouse"] if settings.warehouse.every_s is not None else []),
         ]
         for name in names:

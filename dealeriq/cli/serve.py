@@ -28,6 +28,7 @@ def run(**overrides: object) -> None:
     """Serve until a signal; raises AddressNotSetError, AddressTakenError, PlanError."""
     from connectors.redis import refuse_cluster
     from dealeriq.http.forward import Forwarder
+    from dealeriq.http.insights import InsightSource
     from dealeriq.http.server import listen, serve
     from dealeriq.http.settings import HttpSettings
     from dealeriq.http.stored import StoredFeatures
@@ -45,4 +46,10 @@ def run(**overrides: object) -> None:
     bound = listener.getsockname()
     print(f"http://{bound[0]}:{bound[1]}", file=sys.stderr, flush=True)
     search = settings.search
-    serve(http, source, listener, Forwarder(search.address(), search.timeout_s, http.max_body_bytes))
+    serve(
+        http,
+        source,
+        listener,
+        search=Forwarder(search.address(), search.timeout_s, http.max_body_bytes),
+        insights=InsightSource(source.redis, plan.project),
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -17,11 +17,13 @@ from dealeriq.client.core import (
     RetryPolicy,
     features_call,
     health_call,
+    insights_call,
     many_call,
     plan_call,
     search_call,
 )
-from dealeriq.client.types import FeatureRow, Health, Plan, SearchAnswer
+from dealeriq.client.stream import InsightStream
+from dealeriq.client.types import FeatureRow, Health, Insight, InsightPage, Plan, SearchAnswer
 
 __all__ = ["AsyncDealerIQ"]
 
@@ -84,6 +86,39 @@ class AsyncDealerIQ:
     ) -> SearchAnswer:
         """Return the products and documents that a text means, or that are like a thing, or both."""
         return await self._send(search_call(text, like, dealer_id, filters, limit, correct))
+
+    async def insight_page(
+        self, dealer_id: str, *, since: str | None = None, before: str | None = None, limit: int = 50
+    ) -> InsightPage:
+        """Return a dealer's insights: the newest first, or the oldest first after the cursor `since`.
+
+        `before` is a cursor, too: give that of the last one to get the next page.
+        """
+        return await self._send(insights_call(dealer_id, since, before, limit))
+
+    async def insights(self, dealer_id: str, *, since: str | None = None) -> AsyncIterator[Insight]:
+        """Yield a dealer's insights as they come, each once, without an end.
+
+        `since` is the cursor of the last one seen ("-1": all that are kept, None: from now on). A lost
+        connection is made again and goes on after the last one that was given. Raises RequestError,
+        UnauthorizedError, and ConnectionFailedError after the tries of `retry` without an answer.
+        """
+        stream = InsightStream(dealer_id, since, self._retry, self._base_url)
+        while True:
+            try:
+                async with self._http.stream(
+                    "GET", stream.path, headers=stream.headers, timeout=stream.timeout
+                ) as response:
+                    if response.status_code == 200:
+                        async for line in response.aiter_lines():
+                            if (insight := stream.line(line)) is not None:
+                                yield insight
+                        pause = stream.broken(None)
+                    else:
+                        pause = stream.refused(response.status_code, await response.aread())
+            except httpx.TransportError as error:
+                pause = stream.broken(error)
+            await asyncio.sleep(pause)
 
     async def plan(self) -> Plan:
         """Return the feature services and views that can be asked for."""

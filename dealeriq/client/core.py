@@ -23,7 +23,7 @@ from dealeriq.client.errors import (
     TimedOutError,
     from_problem,
 )
-from dealeriq.client.types import FeatureRow, Health, Plan, SearchAnswer
+from dealeriq.client.types import FeatureRow, Health, InsightPage, Plan, SearchAnswer
 
 __all__ = [
     "Call",
@@ -31,6 +31,7 @@ __all__ = [
     "RetryPolicy",
     "features_call",
     "health_call",
+    "insights_call",
     "many_call",
     "plan_call",
     "search_call",
@@ -169,6 +170,16 @@ def search_call(
 def plan_call() -> Call[Plan]:
     """Ask what can be asked for."""
     return Call("GET", "/v1/plan", Plan.model_validate)
+
+
+def insights_call(dealer_id: str, since: str | None, before: str | None, limit: int) -> Call[InsightPage]:
+    """Ask for a page of a dealer's insights."""
+    params = {
+        name: str(value)
+        for name, value in (("since", since), ("before", before), ("limit", limit))
+        if value is not None
+    }
+    return Call("GET", f"/v1/dealers/{quote(dealer_id, safe='')}/insights", InsightPage.model_validate, params)
 
 
 def health_call() -> Call[Health]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -17,11 +17,13 @@ from dealeriq.client.core import (
     RetryPolicy,
     features_call,
     health_call,
+    insights_call,
     many_call,
     plan_call,
     search_call,
 )
-from dealeriq.client.types import FeatureRow, Health, Plan, SearchAnswer
+from dealeriq.client.stream import InsightStream
+from dealeriq.client.types import FeatureRow, Health, Insight, InsightPage, Plan, SearchAnswer
 
 __all__ = ["DealerIQ"]
 
@@ -100,6 +102,39 @@ class DealerIQ:
         values, or bounds of a number ({"gte": 1, "lte": 5}). Raises RequestError, UnavailableError.
         """
         return self._send(search_call(text, like, dealer_id, filters, limit, correct))
+
+    def insight_page(
+        self, dealer_id: str, *, since: str | None = None, before: str | None = None, limit: int = 50
+    ) -> InsightPage:
+        """Return a dealer's insights: the newest first, or the oldest first after the cursor `since`.
+
+        `before` is a cursor, too: give that of the last one to get the next page.
+        """
+        return self._send(insights_call(dealer_id, since, before, limit))
+
+    def insights(self, dealer_id: str, *, since: str | None = None) -> Iterator[Insight]:
+        """Yield a dealer's insights as they come, each once, without an end.
+
+        `since` is the cursor of the last one seen ("-1": all that are kept, None: from now on). A lost
+        connection is made again and goes on after the last one that was given. Raises RequestError,
+        UnauthorizedError, and ConnectionFailedError after the tries of `retry` without an answer.
+        """
+        stream = InsightStream(dealer_id, since, self._retry, self._base_url)
+        while True:
+            try:
+                with self._http.stream(
+                    "GET", stream.path, headers=stream.headers, timeout=stream.timeout
+                ) as response:
+                    if response.status_code == 200:
+                        for line in response.iter_lines():
+                            if (insight := stream.line(line)) is not None:
+                                yield insight
+                        pause = stream.broken(None)
+                    else:
+                        pause = stream.refused(response.status_code, response.read())
+            except httpx.TransportError as error:
+                pause = stream.broken(error)
+            time.sleep(pause)
 
     def plan(self) -> Plan:
         """Return the feature services and views that can be asked for."""

@@ -11,7 +11,10 @@ __all__ = [
     "FeaturePlan",
     "FeatureRow",
     "Health",
+    "Insight",
+    "InsightPage",
     "Plan",
+    "Reason",
     "SearchAnswer",
     "SearchHit",
     "SearchReason",
@@ -49,6 +52,52 @@ class FeatureRow(_Answer):
         """The value of `view:feature`. Raises KeyError where the row does not hold it."""
         view, _, feature = reference.partition(":")
         return self.features[view][feature]
+
+
+class Reason(_Answer):
+    """How far one of the model's inputs moved what an insight is about.
+
+    `usual` is what the input usually is, `by` how much more the value is than it would be then.
+    """
+
+    input: str
+    value: float | None
+    usual: float | None
+    by: float
+
+
+class Insight(_Answer):
+    """Something a dealer should know. `cursor` is what to resume after; `event_time_ms` ms since epoch."""
+
+    cursor: str
+    id: str = Field(alias="event_id")
+    dealer_id: str
+    rule: str
+    rule_version: str
+    severity: Literal["info", "notice", "warning", "critical"]
+    text: str
+    value: float
+    threshold: float
+    subject_type: str
+    subject_id: str
+    model: str
+    model_version: str
+    reasons: list[Reason]
+    score_position: str
+    score_id: str = Field(alias="cause_id")
+    event_time_ms: int = Field(alias="event_time")
+
+    @property
+    def at(self) -> datetime:
+        """When it happened, event time, in UTC."""
+        return datetime.fromtimestamp(self.event_time_ms / 1000, UTC)
+
+
+class InsightPage(_Answer):
+    """Some insights of a dealer; `more` says whether there are more in this direction."""
+
+    insights: list[Insight]
+    more: bool
 
 
 class FeaturePlan(_Answer):

@@ -5,6 +5,7 @@ The route table in `routes.py` is the only list of addresses: dispatch, OpenAPI 
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
@@ -14,7 +15,8 @@ from urllib.parse import unquote
 import structlog
 
 from dealeriq.http.forward import Forwarder
-from dealeriq.http.handlers import Answer, Handlers, Request
+from dealeriq.http.handlers import Answer, Handlers, Request, StreamAnswer
+from dealeriq.http.insights import InsightSource
 from dealeriq.http.multiplex import StoreUnavailableError
 from dealeriq.http.problems import ProblemError, nearest
 from dealeriq.http.routes import ROUTES, Route
@@ -38,15 +40,24 @@ log = structlog.get_logger("dealeriq.http")
 class Application:
     """One process's service; give it to uvicorn."""
 
-    def __init__(self, settings: HttpSettings, source: FeatureSource, search: Forwarder | None = None) -> None:
+    def __init__(
+        self,
+        settings: HttpSettings,
+        source: FeatureSource,
+        *,
+        search: Forwarder | None = None,
+        insights: InsightSource | None = None,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._settings, self._source, self._search = settings, source, search
-        self._handlers = Handlers(settings, source, None if search is None else search.forward)
+        forward = None if search is None else search.forward
+        self._handlers = Handlers(settings, source, forward, insights, stopping)
         self._meters = StageMeters("http")
-        # (number of segments, the fixed first two) finds a route without trying patterns one after another.
-        self._table: dict[tuple[int, str, str], dict[str, Route]] = {}
+        # (number of segments, the fixed first two) leaves one pattern to try, or a few that end otherwise.
+        self._table: dict[tuple[int, str, str], dict[tuple[str, ...], dict[str, Route]]] = {}
         for route in ROUTES:
-            methods = self._table.setdefault(_signature(route.segments), {})
-            methods[route.method] = route
+            patterns = self._table.setdefault(_signature(route.segments), {})
+            patterns.setdefault(_fixed(route.segments), {})[route.method] = route
         self._token = settings.token.get_secret_value().encode() if settings.token else None
         self._origins = frozenset(settings.cors_origins)
 
@@ -65,7 +76,7 @@ class Application:
         try:
             method: str = scope["method"]
             segments = scope["raw_path"].partition(b"?")[0].decode("latin-1").split("/")[1:]
-            methods = self._table.get(_signature(segments))
+            methods = self._methods(segments)
             if methods is None:
                 raise self._nowhere(scope["path"])
             if method == "OPTIONS":
@@ -88,6 +99,10 @@ class Application:
                 ]
                 request = Request(parameters, scope["query_string"], scope["headers"], receive)
                 answer = await getattr(self._handlers, route.handler)(request)
+                if isinstance(answer, StreamAnswer):
+                    await self._stream(answer, scope, receive, send)
+                    self._meters.count("ok")
+                    return
         except ProblemError as problem:
             answer = _problem(problem, scope)
         except StoreUnavailableError as error:
@@ -111,6 +126,32 @@ class Application:
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
         self._meters.count("ok" if answer.status < 400 else "refused" if answer.status < 500 else "failed")
         DURATION.observe_repeated(name, time.perf_counter() - started, 1)
+
+    async def _stream(self, answer: StreamAnswer, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send pieces until there are no more, or the client has gone.
+
+        The first is asked for before the headers go out: a store that is away is a problem, not a stream.
+        """
+        pieces = answer.pieces
+        first = await anext(pieces, b"")
+        headers = [(b"content-type", answer.content_type), *answer.headers, *self._cors(scope)]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        gone = asyncio.ensure_future(_gone(receive))
+        waiting: asyncio.Future[bytes] | None = None
+        try:
+            piece = first
+            while scope["method"] != "HEAD" and not gone.done():
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+                waiting = asyncio.ensure_future(anext(pieces, b""))
+                await asyncio.wait((waiting, gone), return_when=asyncio.FIRST_COMPLETED)
+                if not waiting.done() or not (piece := waiting.result()):
+                    break
+        finally:
+            gone.cancel()
+            if waiting is not None and not waiting.done():
+                waiting.cancel()
+            await asyncio.gather(gone, *([waiting] if waiting else []), return_exceptions=True)
+        await send({"type": "http.response.body", "body": b""})
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         while True:
@@ -149,8 +190,19 @@ class Application:
             ]
         return headers
 
+    def _methods(self, segments: list[str]) -> dict[str, Route] | None:
+        for pattern, methods in self._table.get(_signature(segments), {}).items():
+            if all(not fixed or fixed == given for fixed, given in zip(pattern, segments, strict=True)):
+                return methods
+        return None
+
     def _nowhere(self, path: str) -> ProblemError:
         return ProblemError("not-found", f"{path} is not an address. {nearest(path, {r.path for r in ROUTES})}")
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def _signature(segments: list[str] | tuple[str, ...]) -> tuple[int, str, str]:
@@ -158,6 +210,11 @@ def _signature(segments: list[str] | tuple[str, ...]) -> tuple[int, str, str]:
     if first == "v1" and len(segments) > 1:
         return len(segments), first, segments[1]
     return len(segments), first, ""
+
+
+def _fixed(segments: tuple[str, ...]) -> tuple[str, ...]:
+    """The pattern of a path: empty where it has a parameter."""
+    return tuple("" if each[:1] == "{" else each for each in segments)
 
 
 def _problem(problem: ProblemError, scope: Scope) -> Answer:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import html
 import time
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 import orjson
 
+from dealeriq.http.insights import InsightSource, cursor_of, limit_of
 from dealeriq.http.multiplex import StoreUnavailableError
 from dealeriq.http.openapi import document
 from dealeriq.http.problems import KINDS, ProblemError, nearest
@@ -21,7 +22,7 @@ from dealeriq.http.settings import HttpSettings
 from dealeriq.http.source import FeatureSource
 from streams.metrics import CONTENT_TYPE, exposition
 
-__all__ = ["Answer", "Handlers", "Request"]
+__all__ = ["Answer", "Handlers", "Request", "StreamAnswer"]
 
 CLOCK_PERIOD_S = 0.2
 
@@ -79,10 +80,27 @@ Forward = Callable[[str, str, Request], Awaitable[Answer]]
 """Method, path and request, passed on to another process."""
 
 
-class Handlers:
-    """Answers by name of the route table."""
+@dataclass(slots=True)
+class StreamAnswer:
+    """An answer without an end: pieces are sent as they come, until the client goes or the iterator ends."""
 
-    def __init__(self, settings: HttpSettings, source: FeatureSource, forward: Forward | None = None) -> None:
+    pieces: AsyncIterator[bytes]
+    content_type: bytes = b"text/event-stream"
+    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+
+
+class Handlers:
+    """Answers by name of the route table. `stopping` says that the service is about to end."""
+
+    def __init__(
+        self,
+        settings: HttpSettings,
+        source: FeatureSource,
+        forward: Forward | None = None,
+        insights: InsightSource | None = None,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._insights, self._stopping = insights, stopping
         self._settings, self._source, self._catalogue = settings, source, source.catalogue
         self._forward = forward
         self._event_clock: int | None = None
@@ -157,6 +175,34 @@ class Handlers:
     async def search_body(self, request: Request) -> Answer:
         """A search of a body, by the search process."""
         return await self._searched("POST", request)
+
+    async def insights(self, request: Request) -> Answer:
+        """A page of a dealer's insights."""
+        query = request.query()
+        for name in query:
+            if name not in ("since", "before", "limit"):
+                raise ProblemError("malformed-request", f"The query has an unknown parameter {name!r}.")
+        since, before = (cursor_of(n, query[n]) if n in query else None for n in ("since", "before"))
+        page = await self._source_of_insights().page(
+            request.parameters[0], since, before, limit_of(query.get("limit", "50"))
+        )
+        return Answer(page)
+
+    async def insights_stream(self, request: Request) -> StreamAnswer:
+        """A dealer's insights as they come."""
+        query = request.query()
+        for name in query:
+            if name != "since":
+                raise ProblemError("malformed-request", f"The query has an unknown parameter {name!r}.")
+        last = next((value for key, value in request.headers if key == b"last-event-id"), None)
+        since = None
+        if last is not None:
+            since = cursor_of("Last-Event-ID", last.decode("latin-1"))
+        elif "since" in query:
+            since = cursor_of("since", query["since"])
+        source, dealer = self._source_of_insights(), request.parameters[0]
+        headers = [(b"cache-control", b"no-store"), (b"x-accel-buffering", b"no")]
+        return StreamAnswer(source.events(dealer, since, self._stopping), headers=headers)
 
     async def plan(self, request: Request) -> Answer:
         """The plan."""
@@ -234,6 +280,11 @@ class Handlers:
         at_ms, detail = self._moment(options.get("at")), _flag(options.get("detail", False))
         (row,) = await self._source.rows(selection, (entity,), at_ms, detail)
         return Answer(b'{"entity":%b,"at":%d,%b}' % (orjson.dumps(entity), at_ms, row))
+
+    def _source_of_insights(self) -> InsightSource:
+        if self._insights is None:
+            raise ProblemError("not-found", "This service reads no insights.")
+        return self._insights
 
     def _choose(self, body: dict[str, Any]) -> Selection:
         given = [name for name in ("service", "views", "features") if name in body]

@@ -8,6 +8,7 @@ from typing import Any
 
 from dealeriq.http.problems import KINDS
 from dealeriq.http.routes import ROUTES, Route
+from schemas.catalogue import topic
 
 __all__ = ["document"]
 
@@ -28,6 +29,36 @@ _ROW: dict[str, Any] = {
     "event_times": {"type": "object", "additionalProperties": {"type": ["integer", "null"]}},
 }
 _AT = {"type": "integer", "description": "event-time clock of the answer, ms since epoch"}
+
+_KINDS = {"string": "string", "double": "number", "float": "number", "long": "integer", "int": "integer"}
+
+
+def _of_avro(avro: Any) -> dict[str, Any]:
+    """JSON's schema of an Avro type, as its records are answered."""
+    if isinstance(avro, list):
+        found = _of_avro(next(each for each in avro if each != "null"))
+        return {**found, "type": [found["type"], "null"]}
+    if isinstance(avro, str):
+        return {"type": _KINDS.get(avro, "boolean")}
+    match avro["type"]:
+        case "record":
+            fields = {
+                each["name"]: {**_of_avro(each["type"]), "description": each["doc"]} for each in avro["fields"]
+            }
+            return {"type": "object", "required": list(fields), "properties": fields}
+        case "array":
+            return {"type": "array", "items": _of_avro(avro["items"])}
+        case "map":
+            return {"type": "object", "additionalProperties": _of_avro(avro["values"])}
+        case kind:
+            return _of_avro(kind)
+
+
+_INSIGHT = _of_avro(topic("insights").schema)
+_INSIGHT["properties"]["cursor"] = {
+    "type": "string",
+    "description": "its place among the dealer's insights: give it as `since`, `before` or Last-Event-ID",
+}
 
 SCHEMAS: dict[str, Any] = {
     "FeatureRow": {
@@ -55,6 +86,15 @@ SCHEMAS: dict[str, Any] = {
                 "type": "object",
                 "additionalProperties": {"type": "array", "items": {"type": "string"}},
             },
+        },
+    },
+    "Insight": _INSIGHT,
+    "InsightPage": {
+        "type": "object",
+        "required": ["insights", "more"],
+        "properties": {
+            "insights": {"type": "array", "items": {"$ref": "#/components/schemas/Insight"}},
+            "more": {"type": "boolean", "description": "whether there are more in this direction"},
         },
     },
     "Health": {

@@ -34,6 +34,7 @@ AT = "event-time clock that windows end at: ms since epoch, or ISO 8601 with off
 DETAIL = (
     "`true` adds the status of each feature (PRESENT, EMPTY, STALE, UNKNOWN) and the event time of each view"
 )
+SINCE = "cursor of the last insight seen: what came after it; -1: all that are kept"
 READ = ("malformed-request", "unauthorized", "unknown-service", "wrong-entity", "store-unavailable")
 
 MANY_BODY: Mapping[str, Any] = {
@@ -143,6 +144,28 @@ ROUTES: tuple[Route, ...] = (
         (*SEARCH, "too-large"),
         body=SEARCH_BODY,
         answer="SearchAnswer",
+        guarded=True,
+    ),
+    Route(
+        "insights",
+        "GET",
+        "/v1/dealers/{dealer_id}/insights",
+        "insights",
+        "Insights of one dealer: the newest first, or the oldest first after `since`",
+        ("malformed-request", "unauthorized", "store-unavailable"),
+        {"since": SINCE, "before": "cursor: only insights before it", "limit": "most insights, 1 to 1000; 50"},
+        answer="InsightPage",
+        guarded=True,
+    ),
+    Route(
+        "insights_stream",
+        "GET",
+        "/v1/dealers/{dealer_id}/insights/stream",
+        "insights_stream",
+        "Insights of one dealer as they come, as server-sent events; Last-Event-ID resumes after the last seen",
+        ("malformed-request", "unauthorized", "store-unavailable"),
+        {"since": SINCE},
+        answer="text/event-stream",
         guarded=True,
     ),
     Route(

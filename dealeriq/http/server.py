@@ -8,6 +8,7 @@ import uvicorn
 
 from dealeriq.http.app import Application
 from dealeriq.http.forward import Forwarder
+from dealeriq.http.insights import InsightSource
 from dealeriq.http.settings import HttpSettings
 from dealeriq.http.source import FeatureSource
 from schemas.errors import DealerIQError
@@ -37,11 +38,18 @@ def serve(
     settings: HttpSettings,
     source: FeatureSource,
     listener: socket.socket | None = None,
+    *,
     search: Forwarder | None = None,
+    insights: InsightSource | None = None,
 ) -> None:
-    """Serve until SIGINT or SIGTERM; requests in flight get 5 seconds to finish."""
+    """Serve until SIGINT or SIGTERM; requests in flight get 5 seconds to finish, and streams end at once."""
+    servers: list[uvicorn.Server] = []
+
+    def stopping() -> bool:
+        return bool(servers[0].should_exit)
+
     config = uvicorn.Config(
-        Application(settings, source, search),
+        Application(settings, source, search=search, insights=insights, stopping=stopping),
         loop="uvloop",
         http="httptools",
         ws="none",
@@ -52,4 +60,5 @@ def serve(
         date_header=False,
         timeout_graceful_shutdown=5,
     )
-    uvicorn.Server(config).run(sockets=[listener or listen(settings)])
+    servers.append(uvicorn.Server(config))
+    servers[0].run(sockets=[listener or listen(settings)])

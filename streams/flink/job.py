@@ -1,8 +1,9 @@
-"""Submit, watch and stop the Flink jobs that fold topics into feature tiles.
+"""Submit, watch and stop the Flink jobs.
 
-There are two: `tiles-orders` for the views of orders, `tiles-engagement` for those of chats and feedback. A job
-is known by its name and the fingerprint of what its state depends on: with the same fingerprint it goes on from
-its newest checkpoint, with another it starts afresh from the log: a new aggregate needs every event again.
+Two fold topics into feature tiles: `tiles-orders` for the views of orders, `tiles-engagement` for those of
+chats and feedback. A third, `insights`, keeps the state of insight rules over the scores. A job is known by its
+name and the fingerprint of what its state depends on: with the same fingerprint it goes on from its newest
+checkpoint, with another it starts afresh from the log: a new aggregate needs every event again.
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ from streams.flink.build import job_jar
 from streams.flink.checkpoints import newest
 from streams.flink.errors import FlinkRefusedError, FlinkUnavailableError
 from streams.flink.rest import FlinkRest
-from streams.flink.spec import Timing, job_spec
+from streams.flink.spec import Timing, insight_spec, job_spec
 
-__all__ = ["FlinkTarget", "JobHandle", "jobs_of", "status", "stop", "submit"]
+__all__ = ["FlinkTarget", "JobHandle", "jobs_of", "status", "stop", "submit", "submit_insights"]
 
 _STATE_VERSION = 3  # raise it with any change to what the Java operators keep
 _ALIVE = frozenset(("INITIALIZING", "CREATED", "RUNNING", "RESTARTING", "FAILING", "RECONCILING"))
-_MAIN = "dealeriq.flink.TileJob"
+_TILES, _INSIGHTS = "dealeriq.flink.TileJob", "dealeriq.flink.InsightJob"
+_INSIGHT_STATE = 1  # raise it with any change to what the insight job keeps
 
 
 @dataclass(frozen=True)
@@ -88,8 +90,6 @@ def submit(
     instead of its own newest checkpoint. `names` and `prefix` rename topics and jobs.
     Raises FlinkUnavailableError, FlinkRefusedError, JobBuildError.
     """
-    rest = FlinkRest(target.url)
-    running = {job["name"]: job for job in reversed(rest.jobs()) if job["state"] in _ALIVE}
     handles = []
     for base, views in jobs_of(plan).items():
         name = prefix + base
@@ -104,27 +104,30 @@ def submit(
             timing=timing,
             names=names,
         )
-        fingerprint = _fingerprint(spec)
-        checkpoints = f"{target.checkpoint_dir.rstrip('/')}/{name}/{fingerprint}"
-        spec["job"] = f"{name} {fingerprint}"
-        if (already := running.get(spec["job"])) is not None:
-            handles.append(JobHandle(name, already["jid"], checkpoints))
-            continue
-        for other, job in running.items():
-            if other.rpartition(" ")[0] == name:
-                rest.cancel(job["jid"])
-        start = from_checkpoint or newest(checkpoints) or _remembered(target, name, checkpoints)
-        jar = job_jar(
-            java=target.java,
-            compiler=target.compiler,
-            classpath=target.lib_dir.glob("*.jar"),
-            cache=target.cache,
+        handles.append(
+            _have_running(target, name, _TILES, spec, _fingerprint(spec), parallelism, from_checkpoint)
         )
-        spec["flink"] |= _addressed(target.url, jar, parallelism, checkpoints, start)
-        handle = JobHandle(name, _run(target, jar, spec), checkpoints, start)
-        _remember(target, handle)
-        handles.append(handle)
     return handles
+
+
+def submit_insights(
+    target: FlinkTarget,
+    *,
+    schema_ids: Mapping[str, int],
+    kafka: Mapping[str, str],
+    registry: Mapping[str, str],
+    parallelism: int,
+    checkpoint_ms: int,
+    names: Mapping[str, str] | None = None,
+    prefix: str = "",
+) -> JobHandle:
+    """Have the insight job run; arguments and errors are those of `submit`. Safe to repeat."""
+    name = f"{prefix}insights"
+    spec = insight_spec(
+        name, schema_ids, kafka=kafka, registry=registry, checkpoint_ms=checkpoint_ms, names=names
+    )
+    fingerprint = hashlib.sha256(f"{_INSIGHT_STATE} {spec['scores']['name']}".encode()).hexdigest()[:8]
+    return _have_running(target, name, _INSIGHTS, spec, fingerprint, parallelism)
 
 
 def status(target: FlinkTarget, handle: JobHandle) -> dict[str, Any]:
@@ -147,6 +150,38 @@ def stop(target: FlinkTarget, handle: JobHandle) -> str:
     savepoint = FlinkRest(target.url).stop(handle.job_id, handle.checkpoint_dir)
     _remember(target, handle, savepoint)
     return savepoint
+
+
+def _have_running(
+    target: FlinkTarget,
+    name: str,
+    main: str,
+    spec: dict[str, Any],
+    fingerprint: str,
+    parallelism: int,
+    from_checkpoint: str | None = None,
+) -> JobHandle:
+    """Leave the job alone if it runs; else start it where it left off."""
+    rest = FlinkRest(target.url)
+    running = {job["name"]: job for job in reversed(rest.jobs()) if job["state"] in _ALIVE}
+    checkpoints = f"{target.checkpoint_dir.rstrip('/')}/{name}/{fingerprint}"
+    spec["job"] = f"{name} {fingerprint}"
+    if (already := running.get(spec["job"])) is not None:
+        return JobHandle(name, already["jid"], checkpoints)
+    for other, job in running.items():
+        if other.rpartition(" ")[0] == name:
+            rest.cancel(job["jid"])
+    start = from_checkpoint or newest(checkpoints) or _remembered(target, name, checkpoints)
+    jar = job_jar(
+        java=target.java,
+        compiler=target.compiler,
+        classpath=target.lib_dir.glob("*.jar"),
+        cache=target.cache,
+    )
+    spec["flink"] |= _addressed(target.url, jar, parallelism, checkpoints, start)
+    handle = JobHandle(name, _run(target, jar, main, spec), checkpoints, start)
+    _remember(target, handle)
+    return handle
 
 
 def _fingerprint(spec: Mapping[str, Any]) -> str:
@@ -180,7 +215,7 @@ def _addressed(url: str, jar: Path, parallelism: int, checkpoints: str, start: s
     return flink
 
 
-def _run(target: FlinkTarget, jar: Path, spec: Mapping[str, Any]) -> str:
+def _run(target: FlinkTarget, jar: Path, main: str, spec: Mapping[str, Any]) -> str:
     """Build the graph in a short-lived Java process and return the id under which the cluster took it."""
     opened = [
         f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in ("java.util", "java.lang", "java.net")
@@ -194,7 +229,7 @@ def _run(target: FlinkTarget, jar: Path, spec: Mapping[str, Any]) -> str:
         *opened,
         "-cp",
         classpath,
-        _MAIN,
+        main,
     ]
     try:
         done = subprocess.run(

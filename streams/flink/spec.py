@@ -9,7 +9,7 @@ from typing import Any
 from features.plan import ViewPlan
 from schemas.catalogue import topic
 
-__all__ = ["DEDUPE_HORIZON_MS", "Timing", "job_spec"]
+__all__ = ["DEDUPE_HORIZON_MS", "Timing", "insight_spec", "job_spec"]
 
 _DAY_MS = 86_400_000
 DEDUPE_HORIZON_MS = 7 * _DAY_MS
@@ -74,6 +74,61 @@ def job_spec(
             )
             for source in sources
         ],
+    }
+
+
+_FORGET_MS = 400 * _DAY_MS
+"""After this long without a score, processing time, the insight job forgets a subject."""
+_TRANSACTION_MS = 900_000
+"""The ceiling of a broker as it comes: insights of a checkpoint outlive a Flink that is away for so long."""
+_READ = (
+    "event_id",
+    "dealer_id",
+    "model",
+    "model_version",
+    "subject_type",
+    "subject_id",
+    "shadow",
+    "readings",
+    "event_time",
+)
+
+
+def insight_spec(
+    name: str,
+    schema_ids: Mapping[str, int],
+    *,
+    kafka: Mapping[str, str],
+    registry: Mapping[str, str],
+    checkpoint_ms: int,
+    names: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Return the specification of the insight job; arguments as for `job_spec`.
+
+    Of a score the job reads the fields that rules need: vectors are passed over unread.
+    """
+    physical = dict(names or {})
+    scores, insights = topic("scores"), topic("insights")
+    assert scores.schema is not None
+    read = scores.schema | {"fields": [each for each in scores.schema["fields"] if each["name"] in _READ]}
+    return {
+        "job": name,
+        "group": f"dealeriq-{name}",
+        "kafka": dict(kafka),
+        "registry": dict(registry),
+        "keep_ms": _FORGET_MS,
+        "transaction_timeout_ms": _TRANSACTION_MS,
+        "flink": {"execution.checkpointing.interval": f"{checkpoint_ms} ms", **_FLINK},
+        "scores": {
+            "name": physical.get(scores.name, scores.name),
+            "dead_letters": physical.get(scores.dead_letters, scores.dead_letters),
+            "schema": read,
+        },
+        "insights": {
+            "name": physical.get(insights.name, insights.name),
+            "schema": insights.schema,
+            "schema_id": schema_ids["insights-value"],
+        },
     }
 
 

@@ -16,10 +16,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from features.keys import position_key
-from features.writer import StoreReplacedError
 from streams.labels.label import Subject
 from streams.labels.message import HeldMessage
+from streams.views.positioned import PositionedStore
 
 __all__ = ["Changes", "LabelStore", "Waiting"]
 
@@ -47,7 +46,7 @@ class Changes:
     ended: set[Waiting] = field(default_factory=set)
 
 
-class LabelStore:
+class LabelStore(PositionedStore):
     """Reads and writes through a `redis.Redis` whose answers are bytes; redis errors pass through.
 
     Args:
@@ -60,16 +59,10 @@ class LabelStore:
     def __init__(
         self, redis: Any, project: str, keep_days: float, clock: Callable[[], float] = time.time
     ) -> None:
-        self._redis, self._project, self._clock = redis, project, clock
+        super().__init__(redis, project, "label-view")
+        self._clock = clock
         self._keep_ms = max(1_000, round(keep_days * 86_400_000))
-        self._position = position_key(project, "label-view")
         self._waiting = f"{project}:waiting"
-        self._known: dict[tuple[str, int], int] | None = None
-
-    def positions(self) -> dict[tuple[str, int], int]:
-        """Return the next offset of each (topic, partition) that the store holds, and mean this store."""
-        self._known = self._read_positions(self._redis)
-        return dict(self._known)
 
     def look(
         self, subjects: Iterable[str], arrived: Iterable[str]
@@ -78,7 +71,7 @@ class LabelStore:
         wanted, come = list(subjects), list(arrived)
         if not wanted and not come:
             return {}, {}
-        pipeline = self._redis.pipeline(transaction=False)
+        pipeline = self.redis.pipeline(transaction=False)
         for name in wanted:
             pipeline.get(self._subject_key(name))
         for name in come:
@@ -98,11 +91,11 @@ class LabelStore:
 
     def due(self) -> dict[Waiting, HeldMessage]:
         """Return feedback whose wait is over, a thousand at most."""
-        members = self._redis.zrangebyscore(self._waiting, 0, self._now_ms(), start=0, num=_DUE_AT_ONCE)
+        members = self.redis.zrangebyscore(self._waiting, 0, self._now_ms(), start=0, num=_DUE_AT_ONCE)
         if not members:
             return {}
         over = [Waiting(*json.loads(member)) for member in members]
-        pipeline = self._redis.pipeline(transaction=False)
+        pipeline = self.redis.pipeline(transaction=False)
         for each in over:
             pipeline.hget(self._waiting_key(each.subject), each.event_id)
         found = zip(over, pipeline.execute(), strict=True)
@@ -110,7 +103,7 @@ class LabelStore:
 
     def waiting(self) -> int:
         """Return how many feedbacks wait."""
-        return int(self._redis.zcard(self._waiting))
+        return int(self.redis.zcard(self._waiting))
 
     def commit(self, changes: Changes, behind: Mapping[tuple[str, int], int]) -> None:
         """Store all changes and move the positions to `behind`, in one step. It may be repeated.
@@ -118,27 +111,7 @@ class LabelStore:
         A subject that is known stays as it was: the first reading counts, so a repeat gives the same label.
         Raises StoreReplacedError where the store does not hold the position that this process left there.
         """
-        known = self.positions() if self._known is None else self._known
-        target = known | dict(behind)
-        with self._redis.pipeline(transaction=True) as pipeline:
-            pipeline.watch(self._position)
-            held = self._read_positions(pipeline)
-            if held != known:
-                if held == target:  # the answer to the last try was lost on its way
-                    self._known = target
-                    return
-                raise StoreReplacedError(
-                    "label-view: the store was emptied or replaced, or another process writes it"
-                )
-            pipeline.multi()
-            self._queue(pipeline, changes)
-            if behind:
-                pipeline.hset(
-                    self._position,
-                    mapping={f"{topic}:{part}": offset for (topic, part), offset in behind.items()},
-                )
-            pipeline.execute()
-        self._known = target
+        self.commit_queued(lambda pipeline: self._queue(pipeline, changes), behind)
 
     def _queue(self, pipeline: Any, changes: Changes) -> None:
         for name, subject in changes.subjects.items():
@@ -154,18 +127,11 @@ class LabelStore:
         if changes.ended:
             pipeline.zrem(self._waiting, *(each.member for each in changes.ended))
 
-    def _read_positions(self, client: Any) -> dict[tuple[str, int], int]:
-        found = {}
-        for name, value in client.hgetall(self._position).items():
-            topic, _, partition = name.decode().rpartition(":")
-            found[topic, int(partition)] = int(value)
-        return found
-
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)
 
     def _subject_key(self, name: str) -> str:
-        return f"{self._project}:subject:{name}"
+        return f"{self.project}:subject:{name}"
 
     def _waiting_key(self, name: str) -> str:
-        return f"{self._project}:waiting:{name}"
+        return f"{self.project}:waiting:{name}"

@@ -25,6 +25,8 @@ def values(avro):
             return st.dictionaries(_TEXT, values(avro["values"]), max_size=3)
         if avro["type"] == "array":
             return st.lists(values(avro["items"]), max_size=3)
+        if avro["type"] == "record":
+            return st.fixed_dictionaries({f["name"]: values(f["type"]) for f in avro["fields"]})
         avro = avro["type"]
     return {
         "null": st.none(), "string": _TEXT, "bytes": st.binary(max_size=20), "boolean": st.booleans(),

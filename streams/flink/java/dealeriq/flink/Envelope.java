@@ -10,7 +10,7 @@ import java.util.Map;
 import java.util.SplittableRandom;
 
 /**
- * CloudEvents and trace headers of a tile, as `schemas/envelope.py` writes them. Every tile has them, so they are built
+ * CloudEvents and trace headers, as `schemas/envelope.py` writes them. Every tile has them, so they are built
  * from bytes and never from format strings.
  */
 final class Envelope {
@@ -39,6 +39,11 @@ final class Envelope {
     void put(Outgoing record, byte[] subject, long timeMs, byte[] trace) {
         byte[] id = new byte[16];
         hex(Hash.of(record.value), id, 0);
+        put(record, id, subject, timeMs, trace);
+    }
+
+    /** The headers of an event that has an id of its own. */
+    void put(Outgoing record, byte[] id, byte[] subject, long timeMs, byte[] trace) {
         byte[] time = time(timeMs);
         if (trace == null) {
             record.headerNames = PLAIN;

@@ -6,7 +6,7 @@ package dealeriq.flink;
  * <p>Numbers are NaN and coupons -1 where the event has null. A rejected event carries its original record instead and
  * leaves the stream beside the source, before anything is serialized.
  */
-final class Event {
+final class Event implements DeadLetters.Rejectable {
     String key;
     long id;
     long time;
@@ -19,4 +19,9 @@ final class Event {
     /** The source's `traceparent`, null where it had none. */
     byte[] trace;
     Outgoing rejected;
+
+    @Override
+    public Outgoing rejected() {
+        return rejected;
+    }
 }

@@ -3,6 +3,11 @@ package dealeriq.flink;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Optional;
+import org.apache.flink.connector.kafka.lineage.DefaultKafkaDatasetFacet;
+import org.apache.flink.connector.kafka.lineage.DefaultKafkaDatasetIdentifier;
+import org.apache.flink.connector.kafka.lineage.KafkaDatasetFacet;
+import org.apache.flink.connector.kafka.lineage.KafkaDatasetFacetProvider;
 import org.apache.flink.connector.kafka.sink.KafkaRecordSerializationSchema;
 import org.apache.flink.kafka.shaded.org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.flink.kafka.shaded.org.apache.kafka.common.header.Header;
@@ -33,7 +38,7 @@ final class Outgoing {
         header(name, value.getBytes(StandardCharsets.UTF_8));
     }
 
-    static final class Schema implements KafkaRecordSerializationSchema<Outgoing> {
+    static class Schema implements KafkaRecordSerializationSchema<Outgoing> {
         private static final long serialVersionUID = 1L;
 
         @Override
@@ -47,6 +52,21 @@ final class Outgoing {
                 headers.add(new RecordHeader(record.headerNames.get(i), record.headerValues.get(i)));
             }
             return new ProducerRecord<>(record.topic, partition, null, record.key, record.value, headers);
+        }
+    }
+
+    /** Names the one topic that all records go to: whoever pools transactions looks for open ones there. */
+    static final class TopicSchema extends Schema implements KafkaDatasetFacetProvider {
+        private static final long serialVersionUID = 1L;
+        private final String topic;
+
+        TopicSchema(String topic) {
+            this.topic = topic;
+        }
+
+        @Override
+        public Optional<KafkaDatasetFacet> getKafkaDatasetFacet() {
+            return Optional.of(new DefaultKafkaDatasetFacet(DefaultKafkaDatasetIdentifier.ofTopics(List.of(topic))));
         }
     }
 }

@@ -1,20 +1,15 @@
 package dealeriq.flink;
 
-import java.nio.file.Files;
-import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Properties;
 import org.apache.flink.api.common.eventtime.WatermarkStrategy;
 import org.apache.flink.api.common.typeinfo.BasicTypeInfo;
-import org.apache.flink.configuration.Configuration;
-import org.apache.flink.core.execution.JobClient;
 import org.apache.flink.connector.base.DeliveryGuarantee;
 import org.apache.flink.connector.kafka.sink.KafkaSink;
 import org.apache.flink.connector.kafka.source.KafkaSource;
 import org.apache.flink.connector.kafka.source.enumerator.initializer.OffsetsInitializer;
 import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.JsonNode;
-import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.ObjectMapper;
 import org.apache.flink.streaming.api.datastream.DataStream;
 import org.apache.flink.streaming.api.datastream.SingleOutputStreamOperator;
 import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment;
@@ -30,19 +25,11 @@ public final class TileJob {
 
     /** Builds the graph and submits it to wherever this runs. */
     public static void main(String[] args) throws Exception {
-        byte[] text = args.length > 0 ? Files.readAllBytes(Path.of(args[0])) : System.in.readAllBytes();
-        JsonNode spec = new ObjectMapper().readTree(text);
-        Configuration configuration = new Configuration();
-        spec.get("flink").properties().forEach(e -> configuration.setString(e.getKey(), e.getValue().asText()));
-        StreamExecutionEnvironment env = StreamExecutionEnvironment.getExecutionEnvironment(configuration);
-        env.configure(configuration, TileJob.class.getClassLoader());
-        build(env, spec);
-        JobClient job = env.executeAsync(spec.get("job").asText());
-        System.out.println("job " + job.getJobID());
+        Jobs.run(args, TileJob::build);
     }
 
     static void build(StreamExecutionEnvironment env, JsonNode spec) {
-        Properties kafka = properties(spec.get("kafka"));
+        Properties kafka = Jobs.properties(spec.get("kafka"));
         JsonNode registry = spec.get("registry");
         long flush = spec.get("flush_ms").asLong();
         long catchUp = spec.get("catch_up_ms").asLong();
@@ -51,7 +38,7 @@ public final class TileJob {
         long horizon = spec.get("dedupe_horizon_ms").asLong();
         KafkaSink<Outgoing> sink = KafkaSink.<Outgoing>builder()
                 .setBootstrapServers(kafka.getProperty("bootstrap.servers"))
-                .setKafkaProducerConfig(producer(kafka))
+                .setKafkaProducerConfig(Jobs.producer(kafka))
                 .setRecordSerializer(new Outgoing.Schema())
                 .setDeliveryGuarantee(DeliveryGuarantee.AT_LEAST_ONCE)
                 .build();
@@ -75,7 +62,7 @@ public final class TileJob {
             SingleOutputStreamOperator<Event> valid = env
                     .fromSource(source, WatermarkStrategy.noWatermarks(), topic.name, Types.EVENT)
                     .uid("source-" + topic.name)
-                    .process(new DeadLetters())
+                    .process(new DeadLetters<Event>())
                     .returns(Types.EVENT)
                     .name("check " + topic.name)
                     .uid("check-" + topic.name);
@@ -95,21 +82,5 @@ public final class TileJob {
                 .name("tiles")
                 .uid("tiles");
         deadLetters.sinkTo(sink).name("dead letters").uid("dead-letters");
-    }
-
-    private static Properties producer(Properties kafka) {
-        Properties p = new Properties();
-        p.putAll(kafka);
-        p.putIfAbsent("linger.ms", "5");
-        p.putIfAbsent("batch.size", "131072");
-        p.putIfAbsent("compression.type", "lz4");
-        p.putIfAbsent("max.request.size", "16777216"); // a dead letter may be as large as any record the broker took
-        return p;
-    }
-
-    private static Properties properties(JsonNode json) {
-        Properties p = new Properties();
-        json.properties().forEach(e -> p.setProperty(e.getKey(), e.getValue().asText()));
-        return p;
     }
 }

@@ -13,7 +13,7 @@ import org.apache.flink.core.memory.DataInputView;
 import org.apache.flink.core.memory.DataOutputView;
 import org.apache.flink.types.StringValue;
 
-/** How the job's own records are written between tasks and in checkpoints. A change here needs a new `uid` in TileJob. */
+/** How the job's own records are written between tasks and in checkpoints. A change here needs a new `uid` in its job. */
 final class Types {
     private Types() {}
 
@@ -21,6 +21,8 @@ final class Types {
     static final TypeInformation<Partial> PARTIAL = new Plain<>(Partial.class, new PartialSerializer());
     static final TypeInformation<Tile> TILE = new Plain<>(Tile.class, new TileSerializer());
     static final TypeInformation<IdSet> IDS = new Plain<>(IdSet.class, new IdSetSerializer());
+    static final TypeInformation<Reading> READING = new Plain<>(Reading.class, new ReadingSerializer());
+    static final TypeInformation<RuleState> RULE = new Plain<>(RuleState.class, new RuleSerializer());
     static final TypeInformation<Outgoing> OUTGOING = new Plain<>(Outgoing.class, new OutgoingSerializer());
 
     private abstract static class Serializer<T> extends TypeSerializerSingleton<T> {
@@ -294,6 +296,111 @@ final class Types {
         public static final class Snapshot extends SimpleTypeSerializerSnapshot<IdSet> {
             public Snapshot() {
                 super(IdSetSerializer::new);
+            }
+        }
+    }
+
+    static final class ReadingSerializer extends Serializer<Reading> {
+        private static final long serialVersionUID = 1L;
+
+        @Override
+        public void serialize(Reading r, DataOutputView out) throws IOException {
+            if (r.rejected != null) {
+                throw new IOException("a rejected score left its source");
+            }
+            for (String text : r.texts) {
+                StringValue.writeString(text, out);
+            }
+            out.writeBoolean(r.above);
+            out.writeDouble(r.value);
+            out.writeDouble(r.threshold);
+            out.writeDouble(r.hysteresis);
+            out.writeLong(r.coolDown);
+            out.writeLong(r.time);
+            out.writeInt(r.partition);
+            out.writeLong(r.offset);
+            bytes(r.trace, out);
+            out.writeByte(r.reasons.length);
+            for (Reading.Reason reason : r.reasons) {
+                StringValue.writeString(reason.input(), out);
+                out.writeDouble(reason.value());
+                out.writeDouble(reason.usual());
+                out.writeDouble(reason.by());
+            }
+        }
+
+        @Override
+        public Reading deserialize(DataInputView in) throws IOException {
+            Reading r = new Reading();
+            for (int i = 0; i < r.texts.length; i++) {
+                r.texts[i] = StringValue.readString(in);
+            }
+            r.above = in.readBoolean();
+            r.value = in.readDouble();
+            r.threshold = in.readDouble();
+            r.hysteresis = in.readDouble();
+            r.coolDown = in.readLong();
+            r.time = in.readLong();
+            r.partition = in.readInt();
+            r.offset = in.readLong();
+            r.trace = bytes(in);
+            r.reasons = new Reading.Reason[in.readByte()];
+            for (int i = 0; i < r.reasons.length; i++) {
+                String input = StringValue.readString(in);
+                r.reasons[i] = new Reading.Reason(input, in.readDouble(), in.readDouble(), in.readDouble());
+            }
+            return r;
+        }
+
+        @Override
+        public TypeSerializerSnapshot<Reading> snapshotConfiguration() {
+            return new Snapshot();
+        }
+
+        public static final class Snapshot extends SimpleTypeSerializerSnapshot<Reading> {
+            public Snapshot() {
+                super(ReadingSerializer::new);
+            }
+        }
+    }
+
+    static final class RuleSerializer extends Serializer<RuleState> {
+        private static final long serialVersionUID = 1L;
+
+        @Override
+        public RuleState copy(RuleState from) {
+            return from.copy();
+        }
+
+        @Override
+        public void serialize(RuleState s, DataOutputView out) throws IOException {
+            out.writeByte((s.on ? 1 : 0) | (s.told ? 2 : 0) | (s.everSpoke ? 4 : 0));
+            out.writeLong(s.time);
+            out.writeLong(s.score);
+            out.writeLong(s.spoke);
+        }
+
+        @Override
+        public RuleState deserialize(DataInputView in) throws IOException {
+            RuleState s = new RuleState();
+            int flags = in.readByte();
+            s.on = (flags & 1) != 0;
+            s.told = (flags & 2) != 0;
+            s.everSpoke = (flags & 4) != 0;
+            s.time = in.readLong();
+            s.score = in.readLong();
+            s.spoke = in.readLong();
+            return s;
+        }
+
+        @Override
+        public TypeSerializerSnapshot<RuleState> snapshotConfiguration() {
+            return new Snapshot();
+        }
+
+        public static final class Snapshot extends SimpleTypeSerializerSnapshot<RuleState> {
+            public Snapshot() {
+                super(RuleSerializer::new);
             }
         }
     }

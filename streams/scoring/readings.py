@@ -1,0 +1,140 @@
+"""What the rules of a model say of its scores: pure, so that whoever repeats it gets the same words and ids.
+
+A rule is data (`model.json`). Its state over time, hysteresis and cool-down, is kept by the insight job in
+Flink, which needs to know nothing of models: a score brings along what each rule says of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.artifact import ArtifactError, Description
+from models.rules import InsightRule
+from models.runtime import Session
+from schemas.ids import derived_id
+from streams.scoring.reasons import contributions, reference, strongest
+
+__all__ = ["RuleReader", "rule_version"]
+
+Vectors = NDArray[np.float32]
+_TEXT = 4_000
+
+
+def rule_version(rule: InsightRule) -> str:
+    """Return a hash of the declaration: another threshold is another version."""
+    return hashlib.sha256(json.dumps(rule.to_dict(), sort_keys=True).encode()).hexdigest()[:12]
+
+
+class RuleReader:
+    """The rules of one served version. Raises ArtifactError for a rule that names what the model has not."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        told = session.description
+        self._usual = reference(told)
+        self._names = [each.name for each in told.inputs]
+        self._rules = [(rule, rule_version(rule), *_places(told, rule)) for rule in told.rules]
+
+    def read(
+        self, vectors: Vectors, answers: Vectors, events: Sequence[tuple[str, str, str, int]]
+    ) -> list[list[dict[str, Any]]]:
+        """Return for each row the readings of all rules, as the topic `scores` has them.
+
+        `events` are each row's (event_id, dealer_id, subject_id, event_time).
+        """
+        found: list[list[dict[str, Any]]] = [[] for _ in events]
+        values = [self._values(output, over, vectors, answers) for _, _, output, over in self._rules]
+        passed = [_beyond(rule, seen) for (rule, _, _, _), seen in zip(self._rules, values, strict=True)]
+        # Reasons cost one answer an input, so they are sought only where somebody may be told.
+        told = np.flatnonzero(np.logical_or.reduce(passed)) if passed else np.empty(0, np.int64)
+        moved = contributions(self._session, vectors[told], answers[told]) if len(told) else None
+        place = {int(row): at for at, row in enumerate(told)}
+        for (rule, version, output, _), seen, beyond in zip(self._rules, values, passed, strict=True):
+            for row, (event_id, dealer, subject, time_ms) in enumerate(events):
+                reading = {
+                    "rule": rule.name,
+                    "rule_version": version,
+                    "insight_id": derived_id(f"{rule.name}@{version}", subject, time_ms, event_id),
+                    "severity": rule.severity,
+                    "above": rule.direction == "above",
+                    "value": float(seen[row]) if np.isfinite(seen[row]) else None,
+                    "threshold": float(rule.threshold),
+                    "hysteresis": float(rule.hysteresis),
+                    "cool_down_ms": int(rule.cool_down_ms),
+                    "text": "",
+                    "reasons": [],
+                }
+                if beyond[row] and moved is not None:
+                    reasons = self._reasons(vectors[row], moved[place[row], :, output], rule)
+                    reading["reasons"] = reasons
+                    reading["text"] = _text(rule, float(answers[row, output]), dealer, subject, reasons)
+                found[row].append(reading)
+        return found
+
+    def _values(self, output: int, over: int, vectors: Vectors, answers: Vectors) -> NDArray[np.float64]:
+        values = answers[:, output].astype(np.float64)
+        if over < 0:
+            return values
+        lower = vectors[:, over].astype(np.float64)
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            return np.where(lower == 0, np.nan, values / lower)
+
+    def _reasons(
+        self, vector: NDArray[np.float32], moved: NDArray[np.float64], rule: InsightRule
+    ) -> list[dict[str, Any]]:
+        return [
+            {
+                "input": self._names[i],
+                "value": _number(vector[i]),
+                "usual": _number(self._usual[i]),
+                "by": float(moved[i]),
+            }
+            for i in strongest(moved, rule.direction == "above")
+        ]
+
+
+def _places(told: Description, rule: InsightRule) -> tuple[int, int]:
+    names = [each.name for each in told.inputs]
+    if rule.output not in told.outputs or (rule.over and rule.over not in names):
+        missing = rule.over if rule.output in told.outputs else rule.output
+        raise ArtifactError(f"{told.name} {told.version}: rule {rule.name} names {missing}, which there is not")
+    try:
+        _text(rule, 0.5, "d", "s", [])
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+        raise ArtifactError(
+            f"{told.name} {told.version}: the message of rule {rule.name} cannot be written: {error}"
+        ) from error
+    return told.outputs.index(rule.output), names.index(rule.over) if rule.over else -1
+
+
+def _beyond(rule: InsightRule, values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    with np.errstate(invalid="ignore"):
+        found: NDArray[np.bool_] = (
+            values > rule.threshold if rule.direction == "above" else values < rule.threshold
+        )
+    return found & np.isfinite(values)
+
+
+def _text(rule: InsightRule, score: float, dealer: str, subject: str, reasons: list[dict[str, Any]]) -> str:
+    told = "; ".join(_told(each) for each in reasons) or "no single input stands out"
+    words = rule.message.format(
+        subject_id=subject, dealer_id=dealer, score=score, threshold=rule.threshold, reasons=told
+    )
+    return words[:_TEXT]
+
+
+def _told(reason: dict[str, Any]) -> str:
+    def shown(value: float | None) -> str:
+        return "unknown" if value is None else f"{value:,.4g}"
+
+    return f"{reason['input']} {shown(reason['value'])} (usually {shown(reason['usual'])})"
+
+
+def _number(value: np.float32) -> float | None:
+    return float(value) if np.isfinite(value) else None

@@ -1,0 +1,196 @@
+"""Which versions are served: the champion of each model and its challenger, as the lifecycle's log says.
+
+A version is loaded and warmed beside the one that answers, and takes its place in one assignment between two
+batches. A version that cannot be loaded takes nobody's place: the last champion goes on, and it is said.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import structlog
+from prometheus_client import Counter, Gauge
+
+from features.plan import Plan
+from models.artifact import ArtifactError
+from models.lifecycle import Lifecycle, ModelState
+from models.runtime import RuntimeSettings, Session
+from schemas.errors import DealerIQError
+from streams.metrics import REGISTRY, StageMeters
+from streams.scoring.scorer import Scorer
+
+__all__ = ["Served", "ServedModels", "folder_of"]
+
+_log = structlog.get_logger(__name__)
+_AGAIN_S = 30.0  # until a version that did not load is tried again: its folder may be on its way
+
+SERVING = Gauge(
+    "dealeriq_model_served",
+    "1 for each version that scores now",
+    ["model", "version", "role"],
+    registry=REGISTRY,
+)
+SWAPS = Counter("dealeriq_model_swaps", "Versions that took another's place", ["model"], registry=REGISTRY)
+FALLBACK = Gauge(
+    "dealeriq_model_fallback", "1 where the champion could not be loaded and another answers", ["model"],
+    registry=REGISTRY,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Served:
+    """The versions of one model that score: `champion` and, beside it, `challenger` in shadow."""
+
+    champion: Scorer
+    challenger: Scorer | None = None
+
+    @property
+    def scorers(self) -> tuple[Scorer, ...]:
+        """Both, the champion first."""
+        return (self.champion,) if self.challenger is None else (self.champion, self.challenger)
+
+
+class ServedModels:
+    """Loads what a registry names; `current` is what a batch scores with, from its beginning to its end."""
+
+    def __init__(self, plan: Plan, settings: RuntimeSettings | None = None, stage: str = "score-view") -> None:
+        self._plan, self._settings = plan, settings or RuntimeSettings()
+        self._meters = StageMeters(stage)
+        self._current: dict[str, Served] = {}
+        self._sessions: dict[tuple[str, str], Session] = {}
+        self._failed: dict[tuple[str, str], float] = {}
+
+    def current(self) -> dict[str, Served]:
+        """Return the served models by name; what is returned does not change."""
+        return self._current
+
+    def refresh(self, registry: Lifecycle) -> bool:
+        """Serve what the registry says now; return whether anything changed. It raises nothing of a model's."""
+        served = {}
+        for name, state in registry.models.items():
+            found = self._serve(registry, state)
+            if found is not None:
+                served[name] = found
+        if _identity(served) == _identity(self._current):
+            return False
+        for name in served.keys() | self._current.keys():
+            self._tell(name, self._current.get(name), served.get(name))
+        self._current = served  # the swap: the batch that runs keeps what it began with
+        held = {(s.model, s.version) for each in served.values() for s in each.scorers}
+        self._sessions = {key: session for key, session in self._sessions.items() if key in held}
+        return True
+
+    def follow(
+        self, catch_up: Callable[[], Lifecycle], every_s: float, stop: threading.Event,
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:  # fmt: skip
+        """Refresh every `every_s` until `stop`; `changed` is called after each swap.
+
+        `catch_up` reads the log to its end and returns the registry; a broker that is away is tried again.
+        """
+        while not stop.is_set():
+            try:
+                if self.refresh(catch_up()):
+                    changed()
+            except DealerIQError as error:
+                self._meters.error(error)
+                _log.warning("the lifecycle of models cannot be read; what is served stays", error=error.told)
+            stop.wait(every_s)
+
+    def _serve(self, registry: Lifecycle, state: ModelState) -> Served | None:
+        if state.champion is None:
+            return None
+        champion = None
+        for version in (state.champion, *reversed(state.former)):
+            champion = self._scorer(registry, state, version, shadow=False)
+            if champion is not None:
+                break
+        FALLBACK.labels(state.name).set(0 if champion is not None and champion.version == state.champion else 1)
+        if champion is None:
+            held = self._current.get(state.name)  # its folder may be gone, but it is in memory
+            champion = None if held is None else held.champion
+        if champion is None:
+            return None
+        challenger = None
+        if state.challenger is not None and state.challenger != champion.version:
+            challenger = self._scorer(registry, state, state.challenger, shadow=True)
+        return Served(champion, challenger)
+
+    def _scorer(self, registry: Lifecycle, state: ModelState, version: str, *, shadow: bool) -> Scorer | None:
+        decided = _decided_at(registry, state.name, version, "challenger" if shadow else "champion")
+        held = self._current.get(state.name)
+        for each in () if held is None else held.scorers:
+            if (each.version, each.shadow, each.decided_at) == (version, shadow, decided):
+                return each
+        key = (state.name, version)
+        if time.monotonic() - self._failed.get(key, float("-inf")) < _AGAIN_S:
+            return None
+        try:
+            session = self._sessions.get(key)
+            if session is None:
+                known = state.version(version)
+                session = Session(folder_of(known.artifact), self._settings)
+                if session.name != state.name or session.version != version:
+                    raise ArtifactError(
+                        f"{known.artifact} holds {session.name} {session.version}, and was registered as "
+                        f"{state.name} {version}"
+                    )
+                if known.sha256 and session.description.sha256 != known.sha256:
+                    raise ArtifactError(f"{known.artifact} holds another file than the one that was registered")
+            scorer = Scorer(session, self._plan, shadow=shadow, decided_at=decided)
+        except DealerIQError as error:
+            self._failed[key] = time.monotonic()
+            self._meters.error(error)
+            _log.error(
+                "a model version cannot be served; the last champion goes on",
+                model=state.name, version=version, error=error.told,
+            )  # fmt: skip
+            return None
+        self._failed.pop(key, None)
+        self._sessions[key] = session
+        return scorer
+
+    def _tell(self, name: str, old: Served | None, new: Served | None) -> None:
+        before = {} if old is None else {each.shadow: each.version for each in old.scorers}
+        after = {} if new is None else {each.shadow: each.version for each in new.scorers}
+        if before == after:
+            return
+        for shadow, version in before.items():
+            SERVING.labels(name, version, _role(shadow)).set(0)
+        for shadow, version in after.items():
+            SERVING.labels(name, version, _role(shadow)).set(1)
+        SWAPS.labels(name).inc()
+        _log.warning("models swapped", model=name, champion=after.get(False), challenger=after.get(True))
+
+
+def folder_of(artifact: str) -> Path:
+    """Return the folder of an artefact's address: a path or a `file:` URI. Raises ArtifactError for others."""
+    parts = urlsplit(artifact)
+    if parts.scheme not in ("", "file"):
+        raise ArtifactError(
+            f"{artifact} is not a folder that can be read here", remedy="Mount it, and register its path."
+        )
+    return Path(unquote(parts.path) if parts.scheme else artifact)
+
+
+def _decided_at(registry: Lifecycle, model: str, version: str, stage: str) -> int:
+    """Offset of the last decision that made the version what it is."""
+    for each in reversed(registry.history):
+        if (each.model, each.version, each.stage) == (model, version, stage) and not each.void:
+            return each.at
+    return -1
+
+
+def _identity(served: dict[str, Served]) -> dict[str, tuple[tuple[str, bool, int], ...]]:
+    return {
+        name: tuple((s.version, s.shadow, s.decided_at) for s in each.scorers) for name, each in served.items()
+    }
+
+
+def _role(shadow: bool) -> str:
+    return "challenger" if shadow else "champion"

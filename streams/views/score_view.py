@@ -1,0 +1,274 @@
+"""The score view: features that changed, as tiles tell, become scores.
+
+It is a fold like the others: the position is kept in the store, with what the fold remembers. A change is
+scored after the feature view has folded it (its own position says so), so a score's features hold its cause.
+Scores are in Kafka before the position moves: a crash in between repeats them with the same ids.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import redis.exceptions
+
+from connectors.kafka import KafkaUnavailableError, Producer
+from connectors.registry import RegistryRefusedError, RegistryUnavailableError
+from features.latest import LatestReader, Moment
+from features.plan import Plan, ViewPlan
+from features.tile_records import TileRecords
+from schemas.codec import Encoder
+from schemas.envelope import headers, new_traceparent, parse_headers
+from schemas.errors import DealerIQError
+from streams.metrics import StageMeters
+from streams.scoring.scorer import Change, Scorer, subject_of
+from streams.scoring.served import Served, ServedModels
+from streams.scoring.settings import ScoringSettings
+from streams.scoring.store import ScoreStore
+from streams.views.view import Position, View
+
+__all__ = ["FeaturesBehindError", "ScoreView"]
+
+_DELIVERY_S = 30.0
+_SCORES = "scores"
+_LOOK_S = 0.002
+
+
+class FeaturesBehindError(DealerIQError):
+    """The feature view has not folded the changes that are to be scored; nothing is scored until it has."""
+
+    remedy = "See that the feature view runs; scoring goes on by itself."
+    exit_code = 4
+
+
+class ScoreView(View):
+    """Scores entities whose tiles changed, at most once in each bucket of event time.
+
+    Outcomes that are counted: `produced`, `shadow`, `debounced` (the bucket was scored), `future` (an event
+    dated after the wall clock, which no score waits for), `without_features`, `coarse` (tiles of coarser grains
+    repeat finer ones), `unserved` (no model), `tombstone`.
+
+    Args:
+        store: positions and buckets.
+        reader: the online store.
+        models: what is served; looked at once a batch.
+        plan: the compiled feature plan.
+        topics: tile topics to read.
+        producer: where scores go.
+        fetch_schema: schema of a registry id (`Registry.schema`).
+        schema_id: returns the registry's id of the schema of scores; asked once.
+        clock: the wall clock, s since the epoch.
+    """
+
+    name = "score-view"
+    retried = (
+        redis.exceptions.RedisError, RegistryUnavailableError, RegistryRefusedError, KafkaUnavailableError,
+        FeaturesBehindError,
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        store: ScoreStore,
+        reader: LatestReader,
+        models: ServedModels,
+        plan: Plan,
+        topics: Iterable[str],
+        producer: Producer,
+        fetch_schema: Callable[[int], Any],
+        schema_id: Callable[[], int],
+        settings: ScoringSettings | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store, self._reader, self._models, self._producer = store, reader, models, producer
+        self._settings, self._clock, self._schema_id = settings or ScoringSettings(), clock, schema_id
+        self._bucket_ms = max(1, round(self._settings.bucket_s * 1000))
+        self._views: dict[str, ViewPlan] = {view.topic: view for view in plan.views.values()}
+        self.topics = tuple(topics)
+        self._records = {name: TileRecords(self._views[name], fetch_schema) for name in self.topics}
+        self._encoder: Encoder | None = None
+        self._meters = StageMeters(self.name)
+
+    def positions(self) -> Position:
+        """Return the position held in Redis."""
+        return self._store.positions()
+
+    def apply(self, messages: Sequence[Any]) -> Sequence[tuple[Any, Exception]]:
+        """Score what changed; tiles that cannot be read are the feature view's dead letters, not ours."""
+        behind: Position = {}
+        for message in messages:
+            place = message.topic(), message.partition()
+            behind[place] = max(behind.get(place, 0), message.offset() + 1)
+        served = self._models.current()
+        changes = self._changes(messages)
+        due = self._due(changes, served)
+        produced: list[tuple[dict[str, Any], Any]] = []
+        scored: dict[tuple[str, str], int] = {}
+        if due:
+            self._wait_for(behind, {view for each in served.values() for view in each.champion.triggers})
+            for name, waiting in due.items():
+                produced += self._score(served[name], waiting, scored)
+            self._produce(produced)
+        self._store.commit(scored, behind)
+        self._count_produced(produced)
+        return ()
+
+    def _changes(self, messages: Sequence[Any]) -> dict[tuple[str, ...], dict[tuple[str, ...], list[Any]]]:
+        """The changed entities by their keys: each with its messages and event times, in the log's order."""
+        by_topic: dict[str, list[Any]] = defaultdict(list)
+        tombstones = 0
+        for message in messages:
+            if message.value() is None:
+                tombstones += 1
+            else:
+                by_topic[message.topic()].append(message)
+        found: dict[tuple[str, ...], dict[tuple[str, ...], list[Any]]] = {}
+        coarse = 0
+        for topic, some in by_topic.items():
+            view = self._views[topic]
+            batch = self._records[topic].read([message.value() for message in some])
+            finest = view.hop_ms // 1000
+            entities = found.setdefault(view.entity, {})
+            for i, entity in enumerate(batch.entities):
+                if entity is None:
+                    continue
+                if batch.packed.grain[i] != finest:
+                    coarse += 1
+                    continue
+                entities.setdefault(entity, []).append((some[i], batch.packed.latest[i]))
+        self._count(tombstone=tombstones, coarse=coarse)
+        return found
+
+    def _due(
+        self,
+        changes: Mapping[tuple[str, ...], Mapping[tuple[str, ...], list[Any]]],
+        served: Mapping[str, Served],
+    ) -> dict[str, list[tuple[Change, Any]]]:
+        """For each model, the entities with a change in a bucket that was not scored, and what changed them."""
+        now_ms = int(self._clock() * 1000)
+        asked: dict[str, dict[str, tuple[dict[str, str], list[Any]]]] = {}
+        wanted_by: set[tuple[str, ...]] = set()
+        future = 0
+        for name, each in served.items():
+            champion = each.champion
+            for keys, entities in changes.items():
+                if set(keys) != set(champion.entity):
+                    continue
+                wanted_by.add(keys)
+                subjects = asked.setdefault(name, {})
+                for values, places in entities.items():
+                    entity = dict(zip(keys, values, strict=True))
+                    present = [place for place in places if place[1] <= now_ms]
+                    future += len(places) - len(present)
+                    if present:
+                        _, known = subjects.setdefault(subject_of(entity, champion.entity), (entity, []))
+                        known += present
+        last = self._store.scored({name: list(subjects) for name, subjects in asked.items()})
+        due: dict[str, list[tuple[Change, Any]]] = {}
+        debounced = 0
+        for name, subjects in asked.items():
+            for subject, (entity, places) in subjects.items():
+                newest = last.get((name, subject))
+                fresh = [m for m, at in places if newest is None or self._bucket(at) > newest]
+                if fresh:
+                    # The first change of the bucket is the cause, however the log is cut into batches.
+                    due.setdefault(name, []).append((Change(entity, _cause(fresh[0])), fresh[0]))
+                debounced += len(places) - min(1, len(fresh))
+        unserved = sum(
+            len(places) for keys, entities in changes.items() if keys not in wanted_by
+            for places in entities.values()
+        )  # fmt: skip
+        self._count(debounced=debounced, future=future, unserved=unserved)
+        return due
+
+    def _wait_for(self, behind: Position, views: Iterable[str]) -> None:
+        """Wait until the feature view holds every change of this batch. Raises FeaturesBehindError."""
+        names = [view for view in views if f"tiles.{view}" in self.topics]
+        deadline = time.monotonic() + self._settings.wait_s
+        while True:
+            held = self._store.readable(names)
+            missing = [place for place, offset in behind.items() if held.get(place, 0) < offset]
+            if not missing:
+                return
+            if time.monotonic() > deadline:
+                topic, partition = missing[0]
+                raise FeaturesBehindError(
+                    f"{topic}[{partition}]: changes up to {behind[missing[0]]} are to be scored, and the "
+                    f"feature view is at {held.get(missing[0], 0)}"
+                )
+            time.sleep(_LOOK_S)
+
+    def _score(
+        self, served: Served, due: Sequence[tuple[Change, Any]], scored: dict[tuple[str, str], int]
+    ) -> list[tuple[dict[str, Any], Any]]:
+        changes = [change for change, _ in due]
+        causes = {change.cause_id: message for change, message in due}
+        views = list(dict.fromkeys(view for each in served.scorers for view in each.views))
+        moments = self._reader.read(views, [change.entity for change in changes], int(self._clock() * 1000))
+        found: list[tuple[dict[str, Any], Any]] = []
+        for scorer in served.scorers:
+            records, without = self._one(scorer, changes, moments)
+            if without and not scorer.shadow:
+                self._count(without_features=without)
+            for record in records:
+                found.append((record, causes[record["cause_id"]]))
+                if not scorer.shadow:
+                    place = scorer.model, record["subject_id"]
+                    scored[place] = self._bucket(record["event_time"])
+        return found
+
+    def _one(
+        self, scorer: Scorer, changes: Sequence[Change], moments: Sequence[Moment]
+    ) -> tuple[list[dict[str, Any]], int]:
+        if not scorer.shadow:
+            return scorer.score(changes, moments, self._bucket_ms)
+        try:
+            return scorer.score(changes, moments, self._bucket_ms)
+        except Exception as error:  # a challenger that fails must cost nobody a score
+            self._meters.error(error)
+            return [], len(changes)
+
+    def _bucket(self, time_ms: int) -> int:
+        return time_ms // self._bucket_ms * self._bucket_ms
+
+    def _produce(self, produced: Sequence[tuple[dict[str, Any], Any]]) -> None:
+        if self._encoder is None:
+            self._encoder = Encoder(_SCORES, self._schema_id())
+        errors: list[Any] = []
+
+        def delivered(error: Any, _message: Any) -> None:
+            if error is not None:
+                errors.append(error)
+
+        for record, cause in produced:
+            trace = new_traceparent(parse_headers(cause.headers()).traceparent)
+            source, time_ms, subject = f"dealeriq/{self.name}", record["event_time"], record["subject_id"]
+            sent = headers(record["event_id"], _SCORES, source, time_ms, subject, trace)
+            value = self._encoder.encode(record)
+            self._producer.produce(
+                _SCORES, value, key=record["dealer_id"].encode(), headers=sent, on_delivery=delivered
+            )
+        left = self._producer.flush(_DELIVERY_S)
+        if left or errors:
+            told = errors[0].str() if errors else f"{left} messages unacknowledged"
+            raise KafkaUnavailableError(f"{self.name} cannot produce: {told}")
+
+    def _count_produced(self, produced: Sequence[tuple[dict[str, Any], Any]]) -> None:
+        shadow = sum(record["shadow"] for record, _ in produced)
+        self._count(produced=len(produced) - shadow, shadow=shadow)
+        if produced:
+            now_ms = time.time() * 1000
+            self._meters.freshness(max(now_ms - cause.timestamp()[1], 0.0) / 1000 for _, cause in produced)
+            self._meters.event_time(max(record["event_time"] for record, _ in produced))
+
+    def _count(self, **outcomes: int) -> None:
+        for outcome, records in outcomes.items():
+            if records:
+                self._meters.count(outcome, records)
+
+
+def _cause(message: Any) -> str:
+    """The id of the tile record that says so; one without an envelope is named by its position."""
+    known = parse_headers(message.headers()).event_id
+    return known or f"{message.topic()}:{message.partition()}:{message.offset()}"
