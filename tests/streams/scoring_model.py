@@ -54,9 +54,18 @@ def folder(
 ) -> tuple[Path, Description]:
     """Write a version and return its folder and description."""
     onnx = trained(seed, scale)
-    told = Description(
-        name, version_of(1_500_000_000_000 + seed, onnx, INPUTS, 1), 1, ("dealer_id", "category"),
-        "dealer_category", INPUTS, ("low", "high"), "high", hashlib.sha256(onnx).hexdigest(), 1_500_000_000_000,
-        **{"reference": (60.0, 120.0, 5.0, 200.0, 1.0, 0.0), "rules": (RULE,), **more},
-    )  # fmt: skip
+    given: dict[str, Any] = {
+        "version": version_of(1_500_000_000_000 + seed, onnx, INPUTS, 1),
+        "spec_version": 1,
+        "entity": ("dealer_id", "category"),
+        "subject_type": "dealer_category",
+        "inputs": INPUTS,
+        "outputs": ("low", "high"),
+        "score": "high",
+        "sha256": hashlib.sha256(onnx).hexdigest(),
+        "as_of_ms": 1_500_000_000_000,
+        "reference": (60.0, 120.0, 5.0, 200.0, 1.0, 0.0),
+        "rules": (RULE,),
+    }
+    told = Description(name, **given | more)
     return save(root / name / told.version, told, onnx), told
