@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "index": ("dealeriq.cli.index", "Make the search index again from its topics."),
     "models": ("dealeriq.cli.models", "List, train, compare, promote and roll back models."),
     "warehouse": ("dealeriq.cli.warehouse", "Build, test and list the warehouse over the lake."),
+    "insights": ("dealeriq.cli.insights", "Follow insights, and explain one."),
     "verify": ("dealeriq.cli.verify", "Compare every store with the log."),
 }
 

@@ -1,0 +1,209 @@
+"""`dealeriq insights`: what was found, as it comes, and why."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from dealeriq.settings import Settings
+    from models.runtime import Session
+    from streams.insights.explain import Explanation
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Follow insights, and explain one.", no_args_is_help=True)
+_DAY_MS = 86_400_000
+
+
+@app.command()
+def tail(
+    dealer: Annotated[str | None, typer.Option(help="Only this dealer's.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Begin with the oldest that is kept.")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="End after so many; default: never.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """Print insights as they are committed, each once, until interrupted.
+
+    Example: dealeriq insights tail --dealer 367
+    """
+    from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, TopicPartition
+
+    from connectors.kafka import consumer
+    from connectors.registry import Registry
+    from dealeriq.settings import load
+    from schemas.catalogue import topic
+    from schemas.codec import Decoder
+    from schemas.errors import UndecodableError
+
+    settings = load()
+    decoder = Decoder.of_topic("insights", Registry(settings.registry).schema)
+    reader = consumer(settings.kafka, "dealeriq-insights-tail")
+    start = OFFSET_BEGINNING if everything else OFFSET_END
+    numbers = range(settings.kafka.partitions_of(topic("insights")))
+    reader.assign([TopicPartition("insights", number, start) for number in numbers])
+    print("dealeriq: waiting for insights; Ctrl-C ends it", file=sys.stderr, flush=True)
+    shown = 0
+    try:
+        while limit is None or shown < limit:
+            message = reader.poll(0.5)
+            if message is None or message.error() is not None:
+                continue
+            try:
+                insight = decoder.decode(message.value())
+            except UndecodableError as error:
+                print(f"dealeriq: {error}", file=sys.stderr)
+                continue
+            if dealer is None or insight["dealer_id"] == dealer:
+                typer.echo(json.dumps(insight) if as_json else _line(insight))
+                sys.stdout.flush()
+                shown += 1
+    except KeyboardInterrupt:
+        return
+    finally:
+        reader.close()
+
+
+@app.command()
+def explain(
+    insight_id: Annotated[str, typer.Argument(metavar="ID", help="The insight's event_id.")],
+    days: Annotated[int, typer.Option(min=0, max=90, help="How many days of features to show.")] = 7,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """Repeat the score behind an insight through the version that made it, and show what moved it.
+
+    The recorded vector goes through the recorded version: the answer must be the same to the bit (exit 7 where
+    it is not). The features' history comes from the lake, a row a day up to the score's time.
+
+    Example: dealeriq insights explain 5e0d3f1c9b7a4a52a1d5a6a7b8c9d0e1
+    """
+    from connectors.redis import connect
+    from connectors.registry import Registry
+    from dealeriq.settings import load
+    from models.lifecycle_log import LifecycleLog
+    from models.runtime import Session
+    from streams.insights.explain import InsightNotFoundError, read_score
+    from streams.insights.explain import explain as explained
+    from streams.insights.store import InsightStore
+    from streams.scoring.served import folder_of
+
+    settings = load()
+    keep = settings.insights
+    store = InsightStore(
+        connect(settings.redis), settings.features.project, keep=keep.keep, keep_days=keep.keep_days
+    )
+    held = store.find(insight_id)
+    if held is None:
+        raise InsightNotFoundError(f"no insight {insight_id} is held")
+    insight = json.loads(held)
+    score = read_score(settings.kafka, Registry(settings.registry).schema, insight)
+    with LifecycleLog(settings.kafka, settings.registry) as log:
+        log.catch_up()
+        version = log.registry.state(score["model"]).version(score["model_version"])
+    session = Session(folder_of(version.artifact), settings.runtime)
+    found = explained(session, score)
+    history = _history(settings, session, score, days) if days else []
+    if as_json:
+        typer.echo(
+            json.dumps(
+                {
+                    "insight": insight,
+                    "score": score,
+                    "run_id": version.run_id,
+                    "artifact": version.artifact,
+                    "outputs": found.outputs,
+                    "same": found.same,
+                    "inputs": found.inputs,
+                    "history": history,
+                },
+                indent=1,
+            )
+        )
+    else:
+        _tell(insight, found, version.run_id, history)
+    if not found.same:
+        raise typer.Exit(7)
+
+
+def _history(settings: Settings, session: Session, score: dict[str, Any], days: int) -> list[dict[str, Any]]:
+    """The model's inputs as they were at the score's time and on the days before it, the newest last."""
+    import numpy as np
+    import pyarrow as pa
+
+    from connectors.lake import LakeError, lake_at
+    from features.history import History
+    from features.plan import load as load_plan
+
+    told = session.description
+    times = np.array([score["event_time"] - back * _DAY_MS for back in range(days, -1, -1)], np.int64)
+    rows = pa.table(
+        {**{key: [score["entity"][key]] * len(times) for key in told.entity}, "event_timestamp": times}
+    )
+    try:
+        root = lake_at(settings.lake, settings.data_dir)
+        with History(load_plan(), told.features, root, until_ms=int(times[-1])) as history:
+            frame = history.of(rows)
+    except LakeError as error:
+        print(f"dealeriq: the features' history cannot be shown: {error.told}", file=sys.stderr)
+        return []
+    vectors = session.vectors({name: frame[name].to_pylist() for name in frame.column_names}, times)
+    return [
+        {
+            "at": int(time),
+            "inputs": {
+                each.name: float(value) if np.isfinite(value) else None
+                for each, value in zip(told.inputs, vector, strict=True)
+            },
+        }
+        for time, vector in zip(times, vectors, strict=True)
+    ]
+
+
+def _tell(insight: dict[str, Any], found: Explanation, run_id: str, history: list[dict[str, Any]]) -> None:
+    score = found.score
+    typer.echo(_line(insight))
+    value, threshold = _number(insight["value"]), _number(insight["threshold"])
+    typer.echo(f"  rule {insight['rule']} {insight['rule_version']}: value {value}, threshold {threshold}")
+    run = f", run {run_id}" if run_id else ""
+    typer.echo(f"  score {score['event_id']} by {score['model']} {score['model_version']}{run}")
+    outputs = ", ".join(f"{name} {value!r}" for name, value in found.outputs.items())
+    typer.echo(f"  repeated: {outputs}: {'the same to the bit' if found.same else 'NOT what was recorded'}")
+    typer.echo(f"  {'input':<24} {'value':>14} {'usually':>14} {'moved the score by':>20}")
+    for each in found.inputs:
+        row = [_number(each[name]) for name in ("value", "usual", "by")]
+        typer.echo(f"  {each['input']:<24} {row[0]:>14} {row[1]:>14} {row[2]:>20}")
+    if not history:
+        return
+    names = [each["input"] for each in found.inputs[:3]]
+    typer.echo("  history     " + " ".join(f"{name:>22}" for name in names))
+    for then in history:
+        told = " ".join(f"{_number(then['inputs'][name]):>22}" for name in names)
+        typer.echo(f"  {_when(then['at'])[:10]}  {told}")
+    _compare(score, history[-1]["inputs"])
+
+
+def _compare(score: dict[str, Any], inputs: dict[str, float | None]) -> None:
+    """Say where the lake, as it is now, gives another value than the store gave then."""
+    other = [name for name, value in inputs.items() if value != score["features"].get(name)]
+    if other:
+        told = f"{', '.join(other[:5])}{' and more' if len(other) > 5 else ''}"
+        print(
+            f"dealeriq: {told} differ from what was scored: events came later, or are not in the lake yet",
+            file=sys.stderr,
+        )
+
+
+def _line(insight: dict[str, Any]) -> str:
+    return f"{_when(insight['event_time'])} {insight['severity']:<8} {insight['dealer_id']}: {insight['text']}"
+
+
+def _when(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _number(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:,.6g}"
