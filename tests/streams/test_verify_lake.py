@@ -5,13 +5,13 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from confluent_kafka import TopicPartition
 from deltalake import write_deltalake
 
-from connectors.kafka import consumer, ensure_topics, producer
+from connectors.kafka import ensure_topics, producer
 from connectors.lake import LakeTable, Rows, open_delta
 from connectors.lake.current import refresh
 from connectors.registry import Registry
+from connectors.whole import WholeTopic
 from dealeriq.settings import Settings
 from schemas.codec import Encoder
 from streams.verify.broker import Broker
@@ -35,8 +35,9 @@ class Filled:
             messages = self._messages(topic)
             half = len(messages) // 2
             table = LakeTable(root, topic)
-            for part in (messages[:half], messages[half:]):
-                upto = {each.partition(): each.offset() + 1 for each in part}
+            for part, ends in ((messages[:half], {}), (messages[half:], self.broker.ends(topic))):
+                # Behind the last record may lie the end of a transaction.
+                upto = {each.partition(): each.offset() + 1 for each in part} | ends
                 table.append(Rows(topic, self.registry.schema).of(part), upto)
                 refresh(root, topic)
 
@@ -69,14 +70,10 @@ class Filled:
         assert writer.flush(120) == 0
 
     def _messages(self, topic: str) -> list[Any]:
-        ends = self.broker.ends(topic)
-        source = consumer(self.kafka, "dealeriq-test-verify-lake")
-        found: list[Any] = []
-        source.assign([TopicPartition(topic, p, 0) for p in ends])
-        while len(found) < sum(ends.values()):  # no transactions here: every offset is a record
-            found += [each for each in source.consume(1_000, 0.5) if each.error() is None]
-        source.close()
-        return sorted(found, key=lambda each: (each.partition(), each.offset()))
+        whole = WholeTopic(self.kafka, topic, "dealeriq-test-verify-lake")
+        found = sorted(whole.records(), key=lambda each: (each.partition(), each.offset()))
+        whole.close()
+        return found
 
     def check(self, topic: str, sampled: bool = False) -> LakeCheck:
         return verify_table(self.root, self.broker, self.registry, topic, sampled=sampled)
