@@ -24,6 +24,10 @@ BENCHMARKS = (
         "benchmarks.models",
     ),
     Benchmark(
+        "freshness", "From producing an order to a reader that counts it, under load.", "benchmarks.freshness"
+    ),
+    Benchmark("startup", "Set-up from nothing, and a start to the first feature.", "benchmarks.startup"),
+    Benchmark(
         "verify", "A full and a sampled verify of the year, and HTTP reads beside it.", "benchmarks.verify"
     ),
 )

@@ -21,8 +21,9 @@ class Timing:
 
     A mini-batch waits `flush_ms` twice (deduplicate, fold) while the job is live and `catch_up_ms` while it is
     behind. No more than `tiles_per_s` go out on average: whoever sent many waits, up to 10 s, and what changes
-    meanwhile is sent once. An event id counts once within `dedupe_horizon_ms` of processing time (0: no
-    deduplication). `checkpoint_ms` is what is computed again after a crash.
+    meanwhile is sent once. A job that is behind folds its backlog first: tiles wait three times as long as it
+    is behind, up to 30 s, or until it has caught up. An event id counts once within `dedupe_horizon_ms` of
+    processing time (0: no deduplication). `checkpoint_ms` is what is computed again after a crash.
     """
 
     flush_ms: int = 40
@@ -138,7 +139,7 @@ _FLINK = {
     "execution.checkpointing.externalized-checkpoint-retention": "RETAIN_ON_CANCELLATION",
     "execution.checkpointing.num-retained": "3",
     "execution.checkpointing.tolerable-failed-checkpoints": "10",
-    "execution.buffer-timeout.interval": "5 ms",
+    "execution.buffer-timeout.interval": "10 ms",
     "restart-strategy.type": "exponential-delay",
     "restart-strategy.exponential-delay.initial-backoff": "200 ms",
     "restart-strategy.exponential-delay.max-backoff": "10 s",

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 __all__ = ["CLOCK_KEY", "Compared", "Verifier"]
 
 CLOCK_KEY = "dealeriq:clock"
-_LOOK_S, _PACE_S = 1.0, 12.0
+_LOOK_S, _PACE_S = 1.0, 32.0
 _TABLES = 3  # of the lake, in a sample
 _OF_TILES = frozenset({"extra-tile", "tile", "behind", "missing-tile"})
 _WHOLE = frozenset({"extra-row", "missing-row", "unreadable-row"})  # say it once of a row, not of each tile

@@ -24,7 +24,7 @@ import org.apache.flink.streaming.api.operators.Triggerable;
 abstract class Bundler<I, O> extends AbstractStreamOperator<O>
         implements OneInputStreamOperator<I, O>, BoundedOneInput, Triggerable<String, VoidNamespace> {
     private static final long serialVersionUID = 1L;
-    private static final long BEHIND_MS = 2_000;
+    static final long BEHIND_MS = 2_000;
     private static final long DAY_MS = 86_400_000;
 
     private final long flushMs;
@@ -32,6 +32,8 @@ abstract class Bundler<I, O> extends AbstractStreamOperator<O>
     private final int most;
     private final long keepMs;
     private transient long newest;
+    /** Age of the newest record that the batch held when it was last looked at, ms. */
+    private transient long lag;
     private transient long flushed;
     private transient ValueState<Long> deadline;
     private transient InternalTimerService<VoidNamespace> silence;
@@ -59,12 +61,20 @@ abstract class Bundler<I, O> extends AbstractStreamOperator<O>
 
     private void tick(long timestamp) throws Exception {
         long now = getProcessingTimeService().getCurrentProcessingTime();
-        boolean behind = held() > 0 && now - newest > BEHIND_MS;
+        if (held() > 0) {
+            lag = now - newest;
+        }
+        boolean behind = held() > 0 && lag > BEHIND_MS;
         if (!behind || now - flushed >= catchUpMs) {
             letGo();
         }
         ticked(now);
         schedule();
+    }
+
+    /** How far behind the job was when it last had something to fold, ms. */
+    final long lag() {
+        return lag;
     }
 
     /** Called every `flushMs`, after a batch was let go if it was time. */

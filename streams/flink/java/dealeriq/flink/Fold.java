@@ -23,7 +23,9 @@ import org.apache.flink.streaming.runtime.streamrecord.StreamRecord;
  *
  * <p>Not every change is sent at once. A tile of a lazy grain waits while the entity's newest event lies in it, for until
  * then its parts are sent and say the same. And tiles are paced to `tiles_per_s`: whoever sends much then waits, and what
- * changes meanwhile is sent once, or never, if it falls out of retention before. Whether a tile waits is part of the state, so
+ * changes meanwhile is sent once, or never, if it falls out of retention before. While the job is behind, nobody can see
+ * freshness: a backlog is folded first, and sent after three times as long as the job was behind, or when it has caught
+ * up. Whether a tile waits is part of the state, so
  * a crash forgets none; coarse tiles are sent before fine ones, so that a reader never takes an older whole for its parts.
  */
 final class Fold extends Bundler<Partial, Outgoing> {
@@ -31,6 +33,8 @@ final class Fold extends Bundler<Partial, Outgoing> {
     private static final long PRUNE_EVERY_MS = 3_600_000;
     private static final long CLOCK_SLACK_MS = 86_400_000;
     private static final long LONGEST_PAUSE_MS = 10_000;
+    private static final long LAGS_HELD = 3;
+    private static final long LONGEST_HOLD_MS = 30_000;
 
     private final ViewSpec[] views;
     private final char first;
@@ -44,6 +48,7 @@ final class Fold extends Bundler<Partial, Outgoing> {
     /** What is folded and not yet sent, by key. */
     private transient Map<String, Pending> pending;
     private transient long pausedUntil;
+    private transient long heldUntil;
     private transient long lastInput;
     private transient boolean restored;
     private transient TileEncoder[] encoders;
@@ -197,8 +202,10 @@ final class Fold extends Bundler<Partial, Outgoing> {
 
     @Override
     void ticked(long wall) throws Exception {
-        if (!pending.isEmpty() && (wall >= pausedUntil || wall - lastInput >= idleMs)) {
+        boolean ready = wall >= pausedUntil && (lag() <= BEHIND_MS || wall >= heldUntil);
+        if (!pending.isEmpty() && (ready || wall - lastInput >= idleMs)) {
             send(wall);
+            heldUntil = wall + Math.min(LAGS_HELD * lag(), LONGEST_HOLD_MS);
         }
     }
 
