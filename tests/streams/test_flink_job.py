@@ -324,6 +324,35 @@ def test_late_events_merge_duplicates_count_once_and_what_is_bad_leaves(stage: S
     assert b"987654" in errors
 
 
+def test_a_backlog_is_folded_before_it_is_sent(stage: Stage) -> None:
+    rng, count = random.Random(5), 120
+    encoder, view = Encoder("orders", stage.ids["orders-value"]), stage.plan.views["dealer_orders"]
+    producer = Producer(stage.settings.kafka.client_config() | {"linger.ms": 0})
+
+    def delivered(error: Any, message: Any) -> None:
+        assert error is None, error
+        stage.valid.append((sent[message.value()], message.partition(), message.offset()))
+
+    sent = {}
+    for i in range(count):  # six seconds of them, each produced a minute ago: the job is behind
+        late = order(20_000 + i, rng, dealer_id="behind", event_time=NOON + i)
+        value = encoder.encode(late)
+        sent[value] = late
+        old = time.time_ns() // 1_000_000 - 60_000
+        producer.produce(stage.names["orders"], value, "behind", timestamp=old, on_delivery=delivered)
+        producer.poll(0)
+        time.sleep(0.05)  # the pace of what comes in
+    assert producer.flush(30) == 0
+    stage.settled()
+    decoder = Decoder.of_topic(view.topic, Registry(stage.settings.registry).schema)
+    tiles = [decoder.decode(message.value()) for message in stage.read(view.topic)]
+    states = [tile["n"] for tile in tiles if tile["dealer_id"] == "behind" and tile["grain"] == 60]
+    assert states == sorted(states)
+    assert states[-1] == count
+    # The batches alone, of a quarter second each, would have made two dozen.
+    assert len(states) <= 12
+
+
 def test_an_entitys_tiles_come_in_order_from_one_partition_in_an_envelope(stage: Stage) -> None:
     rng = random.Random(6)
     stage.send([order(i, rng) for i in range(10_000, 10_400)])
