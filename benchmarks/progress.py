@@ -31,12 +31,12 @@ def until_at_rest(
 ) -> tuple[int, float]:
     """Wait until `is_whole` and no tile was applied for `quiet_s`; return their number and when the last was.
 
-    `look` is called some five times a second. Raises RuntimeError where it takes 15 minutes.
+    `look` is called twice a second. Raises RuntimeError where it takes 15 minutes.
     """
     began = last = time.monotonic()
     tiles = 0
     while time.monotonic() - last < quiet_s or not is_whole():
-        time.sleep(0.2)
+        time.sleep(0.5)
         look()
         now, lag = applied(system)
         if now != tiles or lag:

@@ -18,14 +18,18 @@ class Usage:
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
         self._spent: dict[int, tuple[str, float]] = {}
+        self._looked = 0.0
         self.look()
         self._before = dict(self._spent)
         self._own = psutil.Process()
         self._own_before = _own_s(self._own)
         self._busy_before, self._began = _busy_s(), time.monotonic()
 
-    def look(self) -> None:
-        """Note what each process has used; one that ends keeps what was seen last."""
+    def look(self, at_least_s: float = 2.0) -> None:
+        """Note what each process has used, if it is so long ago; one that ends keeps what was seen last."""
+        if time.monotonic() - self._looked < at_least_s:  # a look at all of them takes milliseconds
+            return
+        self._looked = time.monotonic()
         for each in self._supervisor.status():
             if each.pid:
                 for process in _family(each.pid):
@@ -33,7 +37,7 @@ class Usage:
 
     def by_process(self) -> dict[str, float]:
         """Return the processor time of each process with its children, s, largest first."""
-        self.look()
+        self.look(0.0)
         total: dict[str, float] = {}
         for pid, (name, spent) in self._spent.items():
             total[name] = total.get(name, 0.0) + spent - self._before.get(pid, ("", 0.0))[1]
