@@ -13,9 +13,6 @@ BENCHMARKS = (
     Benchmark(
         "flink", "The tiles job from a full topic, and on to readable beside Quix Streams.", "benchmarks.flink"
     ),
-    Benchmark(
-        "flink", "The tiles job from a full topic, and on to readable beside Quix Streams.", "benchmarks.flink"
-    ),
     Benchmark("pipeline", "A year of orders, produced → tiles → features readable.", "benchmarks.pipeline"),
     Benchmark("agents", "Chats enriched, beside the raw encoder on the same texts.", "benchmarks.agents"),
     Benchmark(
