@@ -117,12 +117,14 @@ class Trainer:
         self._consumer = consumer(settings.kafka, group, static_id=f"{group}-1")
         self._read: dict[int, int] = {}
         self._mirrored: dict[str, tuple[str | None, str | None]] = {}
+        self._mirror_at = 0.0
 
     def run(self) -> None:
         """Take requests and train until told to stop."""
         self._consumer.subscribe([TOPIC])
         try:
             with LifecycleLog(self._settings.kafka, self._settings.registry) as log:
+                self._remember(log)
                 while not self._stop.is_set():
                     self._poll()
                     one = self._waiting.due(self._clock())
@@ -132,6 +134,15 @@ class Trainer:
                     self._commit()
         finally:
             self._consumer.close()
+
+    def _remember(self, log: LifecycleLog) -> None:
+        """Take when each model was trained last from the log, so that a restart does not train at once
+        again.
+        """
+        log.catch_up()
+        for name, state in log.registry.models.items():
+            last_ms = max((each.registered_ms for each in state.versions.values()), default=0)
+            self._waiting.trained[name] = self._clock() - max(0.0, time.time() - last_ms / 1000)
 
     def _poll(self) -> None:
         for message in self._consumer.consume(100, timeout=0.5):
@@ -190,8 +201,12 @@ class Trainer:
             self._waiting.done(one.model, self._clock())
 
     def _follow(self, log: LifecycleLog) -> None:
-        """Show in MLflow what the log says, when it says something new."""
+        """Show in MLflow what the log says, when it says something new; try again later where MLflow is
+        away.
+        """
         log.catch_up()
+        if self._clock() < self._mirror_at:
+            return
         now = {name: (each.champion, each.challenger) for name, each in log.registry.models.items()}
         changed = {name for name, pair in now.items() if self._mirrored.get(name) != pair}
         if not changed or not any(log.registry.models[name].versions for name in changed):
@@ -201,7 +216,9 @@ class Trainer:
         except DealerIQError as error:
             self._meters.error(error)
             self._say(f"MLflow does not show it yet: {error}")
-        self._mirrored.update(now)
+            self._mirror_at = self._clock() + _RETRY_S[1]
+        else:
+            self._mirrored.update(now)
 
     def _commit(self) -> None:
         if not self._read:

@@ -193,16 +193,22 @@ def _statistical(
     makers: dict[str, Callable[[], Any]] = {
         "seasonal naive": lambda: Naive(), "AutoETS": lambda: AutoETS(season_length=1),
     }  # fmt: skip
-    began = time.monotonic()
+    began, fallen = time.monotonic(), 0
     for row, (name, now) in enumerate(zip(_names(data, at), data.time[at], strict=True)):
         ends, sold = weeks[str(name)]
         seen = sold[ends <= now]
         start = int(np.argmax(seen > 0))  # a series begins with its first sale
         for who, make in makers.items():
-            given = make().forecast(y=seen[start:], h=1, level=[80])
+            try:
+                given = make().forecast(y=seen[start:], h=1, level=[80])
+            # It cannot fit a short or constant series; StatsForecast's `fallback_model` does the same.
+            except (IndexError, ValueError, NotImplementedError):
+                given = Naive().forecast(y=seen[start:], h=1, level=[80])
+                fallen += 1
             low, middle, high = given["lo-80"][0], given["mean"][0], given["hi-80"][0]
             found[who][row] = np.sort(np.maximum(np.nan_to_num([low, middle, high]), 0.0))
-    _say(f"statsforecast: {len(at):,} forecasts each in {time.monotonic() - began:.0f} s")
+    took = time.monotonic() - began
+    _say(f"statsforecast: {len(at):,} forecasts each in {took:.0f} s, {fallen} by the fallback")
     return found
 
 

@@ -170,7 +170,7 @@ def promote(
     name: Name, version: Annotated[str, typer.Argument(help="The version to serve.")], execute: Execute = False,
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Make a version champion. Scorers follow at once.
+    """Make a version champion. Scorers follow at once, MLflow's aliases by the trainer.
 
     Example: dealeriq models promote demand_forecast 20171001-0a1b2c3d4e --execute
     """
@@ -240,7 +240,6 @@ def _decide(name: str, version: str | None, reason: str, execute: bool, as_json:
                 run_id=chosen.run_id, sha256=chosen.sha256,
             )  # fmt: skip
             told |= {"done": True, "at": step.at}
-            _mirror(settings, log)
         else:
             told["done"] = False
     if as_json:
