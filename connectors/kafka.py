@@ -161,7 +161,8 @@ def ensure_topics(
     """
     from confluent_kafka.admin import NewTopic
 
-    wanted = [topic(each) if isinstance(each, str) else each for each in topics or CATALOGUE.values()]
+    named = [topic(each) if isinstance(each, str) else each for each in topics or CATALOGUE.values()]
+    wanted = list({each.name: each for each in named}.values())  # the client dies of a topic that comes twice
     admin = _Admin(settings)
     found = retrying(admin.counts, settings)
     counts = {each.name: settings.partitions_of(each) for each in wanted}

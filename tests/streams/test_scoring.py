@@ -70,7 +70,7 @@ class World:
         self.registry = Registry(self.settings.registry)
         names = [TOPIC, "scores", "insights", "model.lifecycle"]
         tiles = [view.topic for view in self.plan.views.values()]
-        ensure_topics(self.settings.kafka, [*names, "insights.dlq", *tiles])
+        ensure_topics(self.settings.kafka, ["insights.dlq", *names, *tiles])
         self.ids = self.registry.register_all(names)
         self.producer = producer(self.settings.kafka, linger_ms=0)
         self.redis = connect(self.settings.redis)
