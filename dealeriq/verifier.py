@@ -40,7 +40,10 @@ def verifier(
     plan = load(project=settings.features.project)
     registry, store = Registry(settings.registry), connect(settings.redis)
     lake = lake_at(settings.lake, settings.data_dir)
-    return Verifier(settings.kafka, registry, store, plan, lake=lake, progress=progress, pause=pause)
+    return Verifier(
+        settings.kafka, registry, store, plan,
+        lake=lake, lake_topics=settings.lake.topics, progress=progress, pause=pause,
+    )  # fmt: skip
 
 
 def keep_verifying(settings: Settings, stop: threading.Event) -> None:

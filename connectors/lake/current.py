@@ -35,8 +35,10 @@ def has_current(topic_name: str) -> bool:
     return declared.schema is not None and (declared.compacted or id_field(topic_name) is not None)
 
 
-def refresh(root: Root, topic_name: str) -> int:
+def refresh(root: Root, topic_name: str, *, anew: bool = False) -> int:
     """Bring a topic's current table up to the positions of its verbatim table; return the records read for it.
+
+    `anew` makes it from the whole verbatim table, whatever it holds.
 
     Does nothing for a topic without a table, or one that has no current table (`has_current`). Raises
     LakeConflictError where another process refreshed at the same moment, and what reading a table raises.
@@ -57,6 +59,8 @@ def refresh(root: Root, topic_name: str) -> int:
             held = read_positions(table, topic_name)
     except LakeTableMissingError:
         table, held = None, {}
+    if anew:
+        held = {}
     if all(held.get(number) == offset for number, offset in target.items()):
         return 0
     url = table_url(lake_of(root).url, topic_name, current=True)
@@ -67,14 +71,14 @@ def refresh(root: Root, topic_name: str) -> int:
         )
         rows.filter(f"_raw IS NULL AND {behind or 'true'}").create_view("fresh")
         ((read,),) = sql.sql("SELECT count(*) FROM fresh").fetchall()
-        if table is None:
+        if table is None or anew:
             empty = rows.limit(0)
             empty.create_view("held")
         else:
             relation(sql, root, topic_name, current=True).create_view("held")
         compacted = topic(topic_name).compacted
         query = _latest(sql) if compacted else _first(str(id_field(topic_name)))
-        _write(root, topic_name, table, sql.sql(query), target, compacted)
+        _write(root, topic_name, table, sql.sql(query), target, compacted or anew)
     return int(read)
 
 

@@ -31,7 +31,8 @@ def command(
     """Stream a year of real orders and chats through Kafka, Flink and Faust into features, and watch.
 
     Ctrl-C ends every process; starting again goes on where it was. With --exit it plays to the end, verifies
-    the online features against the log, prints a summary and exits 0 only if nothing is wrong.
+    every store against the log (online features, dead letters, the lake), prints a summary and exits 0 only if
+    nothing is wrong.
 
     Example: dealeriq demo --orders 20000 --speed max --exit --json
     """
@@ -101,6 +102,11 @@ def _tell(outcome: dict[str, Any]) -> None:
     typer.echo(
         f"verified   {verify['values']:,} values and {verify['tiles']:,} tiles of {verify['entities']:,} rows "
         f"in {verify['seconds']} s: {sum(verify['findings'].values())} differ"
+    )
+    lake = verify["lake"]
+    typer.echo(
+        f"lake       {lake['rows']:,} rows of {lake['tables']} tables compared with their records, "
+        f"{sum(lake['behind'].values())} behind"
     )
     for each in verify["shown"]:
         typer.echo(f"  {each}")

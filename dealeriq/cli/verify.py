@@ -47,24 +47,28 @@ def command(
     )
     report = checker.run(sample=sample, at_ms=at_ms)
     repairs: list[Any] = []
+    beyond: dict[str, int] = {}
     if repair:
         from streams.verify.repair import Repairer
 
         repairer = Repairer(checker)
         repairs = repairer.execute() if execute else repairer.plan()
+        beyond = repairer.beyond()
     if as_json:
         found = json.loads(report.to_json())
         if repair:
-            found |= {"executed": execute, "repairs": [each.as_dict() for each in repairs]}
+            found |= {"executed": execute, "repairs": [each.as_dict() for each in repairs], "beyond": beyond}
         typer.echo(json.dumps(found))
     else:
         _tell(report)
         for each in repairs:
             typer.echo(each.line())
+        if beyond:
+            typer.echo(f"beyond repair: {', '.join(f'{n} {kind}' for kind, n in beyond.items())}")
         if repair and repairs and not execute:
             typer.echo("nothing was written; --repair --execute writes")
-    left = any(not each.done for each in repairs) or not repair
-    if not report.clean and (not execute or left or not repairs):
+    mended = execute and bool(repairs) and all(each.done for each in repairs) and not beyond
+    if not report.clean and not mended:
         raise typer.Exit(1)
 
 
@@ -75,6 +79,12 @@ def _tell(report: Any) -> None:
         typer.echo(f"and {more:,} more")
     for topic, account in report.topics.items():
         typer.echo(f"{topic:<14} " + ", ".join(f"{count:,} {name}" for name, count in account.items() if count))
+    if report.lake:
+        total = {name: sum(table[name] for table in report.lake.values()) for name in ("rows", "behind")}
+        what = (
+            f"{total['rows']:,} rows of {len(report.lake)} tables compared, {total['behind']:,} records behind"
+        )
+        typer.echo(f"{'lake':<14} {what}")
     for note in report.notes:
         typer.echo(f"note: {note}")
     found = ", ".join(f"{count:,} {kind}" for kind, count in report.counts.items()) or "nothing differs"

@@ -6,6 +6,7 @@ import json
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from dealeriq.flink import job_counters
@@ -81,13 +82,15 @@ def played(system: System) -> dict[str, int]:
 
 
 def settle(system: System, progress: Callable[[str], None], wait_s: float = 900.0) -> Reading:
-    """Wait until every event is in every store: each chat is enriched, nothing is left to read, nothing moves.
+    """Wait until every event is in every store: each chat is enriched, nothing is left to read, nothing moves,
+    and the lake has every record.
 
     Raises SettleTimeoutError.
     """
     deadline = time.monotonic() + wait_s
     quiet_since, told = time.monotonic(), 0.0
     before: object = None
+    behind = 0
     broker = Broker(system.supervisor.settings.kafka)
     while (moment := time.monotonic()) < deadline:
         reading = read(system)
@@ -99,13 +102,32 @@ def settle(system: System, progress: Callable[[str], None], wait_s: float = 900.
         whole = all(status.state in ("ready", "done", "given") for status in system.supervisor.status())
         if now != before or reading.lag or done < chats or not whole:
             before, quiet_since = now, moment
-        elif moment - quiet_since >= _QUIET_S:
+        elif moment - quiet_since >= _QUIET_S and not (behind := lake_behind(system)):
             return reading
         if moment - told >= 5:
-            progress(f"settling: {done:,} of {chats:,} chats enriched, {reading.lag:,} records to read")
+            waiting = f", {behind:,} to come to the lake" if behind else ""
+            progress(
+                f"settling: {done:,} of {chats:,} chats enriched, {reading.lag:,} records to read{waiting}"
+            )
             told = moment
         time.sleep(0.3)
     raise SettleTimeoutError(f"events were still moving after {wait_s:.0f} s")
+
+
+def lake_behind(system: System) -> int:
+    """Return how many records are not in the lake yet."""
+    from connectors.lake import LakeTableMissingError, default_topics, lake_at, positions
+    from streams.verify.lake_records import count_records
+
+    settings = system.supervisor.settings
+    broker, lake = Broker(settings.kafka), lake_at(settings.lake, system.supervisor.data_dir)
+    count = 0
+    for topic in settings.lake.topics or default_topics():
+        ends, held = broker.ends(topic), {}
+        with suppress(LakeTableMissingError):
+            held = positions(lake, topic)
+        count += count_records(broker, topic, held, ends)
+    return count
 
 
 def _quantile(buckets: dict[float, float], q: float) -> float | None:

@@ -18,8 +18,8 @@ def summary(
 ) -> dict[str, Any]:
     """Return counts per stage, rates, freshness, memory, start-up seconds and what verify found.
 
-    `ok` is true only if nothing is wrong: every online value is what the log says, no process had to be started
-    again, and every played event is accounted for.
+    `ok` is true only if nothing is wrong: every online value and every row of the lake is what the log says,
+    the lake has every record, no process had to be started again, and every played event is accounted for.
     """
     status = system.supervisor.status()
     restarts = {each.name: each.restarts for each in status if each.restarts}
@@ -29,8 +29,9 @@ def summary(
         if topic in report.topics and (missing := count - _ended(report.topics[topic])) > 0
     }
     events = sum(reading.produced.values())
+    behind = {topic: table["behind"] for topic, table in report.lake.items() if table["behind"]}
     return {
-        "ok": report.clean and not restarts and not unaccounted,
+        "ok": report.clean and report.sampled is None and not restarts and not unaccounted and not behind,
         "produced": reading.produced,
         "topics": report.topics,
         "stages": reading.stages,
@@ -50,11 +51,19 @@ def summary(
         },
         "restarts": restarts,
         "verify": {
+            "clean": report.clean,
+            "full": report.sampled is None,
             "at_ms": report.at_ms,
             "seconds": report.seconds,
             "entities": report.entities,
             "tiles": report.tiles,
             "values": report.values,
+            "lake": {
+                "tables": len(report.lake),
+                "rows": sum(table["rows"] for table in report.lake.values()),
+                "fields": sum(table["fields"] for table in report.lake.values()),
+                "behind": behind,
+            },
             "findings": report.counts,
             "shown": [each.line() for each in report.findings[:_SHOWN]],
         },

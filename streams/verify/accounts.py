@@ -62,7 +62,11 @@ def read_letters(kafka: KafkaSettings, topic: str) -> Letters:
 def rejected_findings(
     broker: Broker, reader: TopicReader, letters: Letters, stage: str, common: Mapping[int, int]
 ) -> Iterator[Finding]:
-    """Every rejected record up to the common position has its dead letter, and only those have one."""
+    """Every rejected record up to the common position has its dead letter, and only those have one.
+
+    `stage` begins the stage of those who refuse this topic's records; a finding's `feature` names them.
+    """
+    who = stage.rstrip(".")
     kept = declared(declared(reader.name).dead_letters).retention_ms or 0
     oldest = time.time() * 1000 - kept + _SAFETY_MS
     known = letters.of(stage)
@@ -77,7 +81,7 @@ def rejected_findings(
             at = f"{reader.name}[{partition}]@{offset}"
             got = None if found is None else "other bytes"
             yield Finding(
-                "missing-letter", "dead letters", f"{reader.name}.dlq", (), "", "", "a dead letter", got, at
+                "missing-letter", "dead letters", f"{reader.name}.dlq", (), who, "", "a dead letter", got, at
             )
     first = broker.firsts(reader.name)
     for partition, offset in sorted(known):
@@ -85,7 +89,7 @@ def rejected_findings(
         if within and (partition, offset) not in rejected:
             at = f"{reader.name}[{partition}]@{offset}"
             yield Finding(
-                "wrong-letter", "dead letters", f"{reader.name}.dlq", (), "", "", None, "a dead letter", at
+                "wrong-letter", "dead letters", f"{reader.name}.dlq", (), who, "", None, "a dead letter", at
             )
 
 

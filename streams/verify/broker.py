@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -9,6 +10,7 @@ from confluent_kafka import (
     ConsumerGroupState,
     ConsumerGroupTopicPartitions,
     IsolationLevel,
+    KafkaError,
     KafkaException,
     TopicPartition,
 )
@@ -20,6 +22,14 @@ from connectors.settings import KafkaSettings
 __all__ = ["Broker", "Ends"]
 
 _TIMEOUT_S = 20.0
+# A new topic, or a broker that starts: over in a moment.
+_PASSING = frozenset(
+    {
+        KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.NOT_COORDINATOR,
+    }
+)  # fmt: skip
 Ends = dict[int, int]
 """Partition → offset."""
 T = TypeVar("T")
@@ -66,13 +76,22 @@ class Broker:
         if not wanted:
             return {}
         level = IsolationLevel.READ_COMMITTED
-        asked = self._admin.list_offsets(wanted, isolation_level=level, request_timeout=_TIMEOUT_S)
-        found = self._ask(lambda: {each.partition: future.result(_TIMEOUT_S) for each, future in asked.items()})
-        return {partition: result.offset for partition, result in found.items()}
+
+        def ask() -> Ends:
+            asked = self._admin.list_offsets(wanted, isolation_level=level, request_timeout=_TIMEOUT_S)
+            return {each.partition: future.result(_TIMEOUT_S).offset for each, future in asked.items()}
+
+        return self._ask(ask)
 
     def _ask(self, ask: Callable[[], T]) -> T:
-        try:
-            return ask()
-        except (KafkaException, TimeoutError) as error:
-            reason = error.args[0].str() if isinstance(error, KafkaException) else "no answer in time"
-            raise KafkaUnavailableError(f"{self.kafka.address} tells no positions: {reason}") from error
+        deadline = time.monotonic() + _TIMEOUT_S
+        while True:
+            try:
+                return ask()
+            except (KafkaException, TimeoutError) as error:
+                passing = isinstance(error, KafkaException) and error.args[0].code() in _PASSING
+                if passing and time.monotonic() < deadline:
+                    time.sleep(0.1)
+                    continue
+                reason = error.args[0].str() if isinstance(error, KafkaException) else "no answer in time"
+                raise KafkaUnavailableError(f"{self.kafka.address} tells no positions: {reason}") from error

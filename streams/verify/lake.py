@@ -7,42 +7,36 @@ are compared one by one. What lies behind the positions is on its way.
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from zlib import crc32
 
 import duckdb
 import numpy as np
 import polars as pl
-from confluent_kafka import TopicPartition
-from numpy.typing import NDArray
 
-from connectors.identity import id_field
-from connectors.kafka import KafkaUnavailableError, consumer
-from connectors.lake import LakeTableMissingError, Root, open_delta, positions, relation, version
-from connectors.lake.current import has_current
-from connectors.lake.table import read_positions
+from connectors.lake import LakeTableMissingError, Root, positions, relation, version
 from connectors.registry import Registry
 from schemas.catalogue import topic as declared
 from schemas.codec import Decoder, UndecodableError
 from streams.verify.broker import Broker, Ends
 from streams.verify.findings import Finding
+from streams.verify.lake_current import current_findings, current_state
+from streams.verify.lake_records import Place, count_records, ranges, read_records
 from streams.verify.log import TopicReader
 
 __all__ = ["LakeCheck", "verify_table"]
 
-_BATCH = 20_000
-_EXAMPLES = 1_000  # values kept of each batch, whose fields are compared
-_RANGES, _LENGTH = 2, 500
-_SILENCE_S = 60
-Place = tuple[int, int]
+_MOST_COUNTED = 100_000  # of what a sample is behind; more are told as offsets
 
 
 @dataclass
 class LakeCheck:
-    """One table as it was compared: `wrong` are the positions whose rows differ, what repair writes anew."""
+    """One table as it was compared, and what repair writes anew.
+
+    `wrong` are the positions whose rows differ; `moved` the right positions of the partitions whose recorded
+    one is not right; `current` says that the current table differs.
+    """
 
     topic: str
     rows: int = 0
@@ -51,27 +45,12 @@ class LakeCheck:
     behind: int = 0
     findings: list[Finding] = field(default_factory=list)
     wrong: set[Place] = field(default_factory=set)
+    moved: Ends = field(default_factory=dict)
+    current: bool = False
 
-
-@dataclass
-class _Records:
-    """Every record that was read: position, time and CRC, and some values."""
-
-    partition: list[NDArray[np.int64]] = field(default_factory=list)
-    offset: list[NDArray[np.int64]] = field(default_factory=list)
-    timestamp: list[NDArray[np.int64]] = field(default_factory=list)
-    crc: list[NDArray[np.int64]] = field(default_factory=list)
-    examples: dict[Place, bytes | None] = field(default_factory=dict)
-
-    def frame(self) -> pl.DataFrame:
-        columns = {
-            "_partition": self.partition,
-            "_offset": self.offset,
-            "_timestamp": self.timestamp,
-            "_crc": self.crc,
-        }
-        none = np.zeros(0, np.int64)
-        return pl.DataFrame({name: np.concatenate([none, *parts]) for name, parts in columns.items()})
+    def add(self, kind: Any, feature: str, expected: Any, found: Any, at: str = "") -> None:
+        """Add a finding of this table."""
+        self.findings.append(Finding(kind, "lake", self.topic, (), feature, "", expected, found, at))
 
 
 def verify_table(
@@ -93,104 +72,74 @@ def verify_table(
     check = LakeCheck(topic)
     ends, firsts = broker.ends(topic), broker.firsts(topic)
     # A current table follows its topic's: looked at first, its positions lie within the version that is read.
-    current = None if sampled else _current(root, topic)
+    current = None if sampled else current_state(root, topic)
     try:
         at = version(root, topic)
         held = positions(root, topic, at)
     except LakeTableMissingError:
-        check.behind = sum(end - firsts.get(p, 0) for p, end in ends.items())
+        check.behind = _behind(broker, topic, firsts, ends, sampled)
         return check
     ends = broker.ends(topic)
-    for partition, offset in sorted(held.items()):
-        if offset > ends.get(partition, 0):
-            check.findings.append(
-                Finding(
-                    "position",
-                    "lake",
-                    topic,
-                    (),
-                    f"partition {partition}",
-                    "",
-                    f"{ends.get(partition, 0)} or less",
-                    offset,
-                )
-            )
-    upto = {p: min(held.get(p, 0), end) for p, end in ends.items()}
-    check.behind = sum(end - max(upto.get(p, 0), firsts.get(p, 0)) for p, end in ends.items())
-    ranges = _ranges(firsts, upto, sampled)
-    if reader is None or sampled:
-        records = _read(broker, topic, ranges, pause)
-        wanted, examples = records.frame(), records.examples
-    else:
-        if any(offset > reader.ends.get(p, 0) for p, offset in upto.items()):
-            reader.read(ends)
-        wanted, examples = _known(reader, upto), reader.examples
     with duckdb.connect(config={"threads": 1 if sampled else 2}) as sql:
         rows = relation(sql, root, topic, version=at)
         rows.create_view("lake")
-        _check_beyond(check, sql, held)
+        upto = _check_positions(check, sql, held, ends)
+        check.behind = _behind(
+            broker, topic, {p: max(upto.get(p, 0), firsts.get(p, 0)) for p in ends}, ends, sampled
+        )
+        compared = ranges(firsts, upto, sampled)
+        if reader is None or sampled:
+            records = read_records(broker, topic, compared, pause)
+            wanted, examples = records.frame(), records.examples
+        else:
+            if any(offset > reader.ends.get(p, 0) for p, offset in upto.items()):
+                reader.read(ends)
+            wanted, examples = _known(reader, upto), reader.examples
         inside = " OR ".join(
             f"(_partition = {p} AND _offset BETWEEN {low} AND {high - 1})"
-            for p, parts in ranges.items()
+            for p, parts in compared.items()
             for low, high in parts
         )
+        beyond = " OR ".join(f"(_partition = {p} AND _offset >= {end})" for p, end in ends.items())
         found = sql.sql(
             "SELECT _partition::BIGINT AS _partition, _offset, coalesce(_timestamp, -1) AS _timestamp, "
-            f"coalesce(_crc, -1) AS _crc FROM lake WHERE {inside or 'false'}"
+            f"coalesce(_crc, -1) AS _crc FROM lake WHERE {inside or 'false'} OR {beyond or 'false'}"
         ).pl()
         check.rows, check.records = len(found), len(wanted)
-        _check_rows(check, wanted, found)
+        _check_rows(check, wanted, found, ends)
         pause()
         check.fields = _check_fields(check, sql, registry, examples)
         if current is not None:
-            _check_current(check, sql, root, *current)
+            differing = list(current_findings(sql, root, topic, *current))
+            check.findings += differing
+            check.current = bool(differing)
     return check
 
 
-def _ranges(firsts: Ends, upto: Ends, sampled: bool) -> dict[int, list[tuple[int, int]]]:
-    """Return which offsets of each partition to compare: [low, high)."""
-    found: dict[int, list[tuple[int, int]]] = {}
-    for partition, end in upto.items():
-        low = firsts.get(partition, 0)
-        if end <= low:
-            continue
-        if not sampled or end - low <= _RANGES * _LENGTH:
-            found[partition] = [(low, end)]
-            continue
-        starts = sorted(random.sample(range(low, end - _LENGTH, _LENGTH), _RANGES))
-        found[partition] = [(start, start + _LENGTH) for start in starts]
-    return found
+def _behind(broker: Broker, topic: str, held: Ends, ends: Ends, sampled: bool) -> int:
+    """Return how many records are not in the table yet."""
+    offsets = sum(max(end - held.get(p, 0), 0) for p, end in ends.items())
+    if sampled and offsets > _MOST_COUNTED:
+        return offsets
+    return count_records(broker, topic, held, ends)
 
 
-def _read(
-    broker: Broker, topic: str, ranges: Mapping[int, Sequence[tuple[int, int]]], pause: Callable[[], None]
-) -> _Records:
-    records = _Records()
-    source = consumer(broker.kafka, "dealeriq-verify")
-    try:
-        most = max((len(parts) for parts in ranges.values()), default=0)
-        for turn in range(most):
-            now = {p: parts[turn] for p, parts in ranges.items() if turn < len(parts)}
-            source.assign([TopicPartition(topic, p, low) for p, (low, _) in now.items()])
-            left, silent = set(now), 0
-            while left:
-                messages = [
-                    each
-                    for each in source.consume(_BATCH, 0.1)
-                    if each.error() is None and each.offset() < now[each.partition()][1]
-                ]
-                if messages:
-                    _take(records, messages)
-                    pause()
-                silent = 0 if messages else silent + 1
-                if silent > 10 * _SILENCE_S:
-                    raise KafkaUnavailableError(f"{topic} gives no record for {_SILENCE_S} s before its end")
-                for where in source.position([TopicPartition(topic, p) for p in left]):
-                    if where.offset >= now[where.partition][1]:
-                        left.discard(where.partition)
-    finally:
-        source.close()
-    return records
+def _check_positions(check: LakeCheck, sql: Any, held: Ends, ends: Ends) -> Ends:
+    """Compare the table's positions with its rows and the topic's ends; return up to where rows must be right.
+
+    A position behind the topic's end was never committed by a lake view, and rows at or behind their own
+    table's position came with no commit of one: the right position is then behind these rows.
+    """
+    last = dict(sql.sql("SELECT _partition, max(_offset) FROM lake GROUP BY 1").fetchall())
+    upto = {}
+    for partition in sorted({*ends, *held}):
+        found, end = held.get(partition, 0), ends.get(partition, 0)
+        right = min(max(found, last.get(partition, -1) + 1), end)
+        upto[partition] = right
+        if found != right:
+            check.moved[partition] = right
+            check.add("position", f"partition {partition}", right, held.get(partition))
+    return upto
 
 
 def _known(reader: TopicReader, upto: Ends) -> pl.DataFrame:
@@ -205,38 +154,8 @@ def _known(reader: TopicReader, upto: Ends) -> pl.DataFrame:
     )  # fmt: skip
 
 
-def _take(records: _Records, messages: Sequence[Any]) -> None:
-    count = len(messages)
-    values = [each.value() for each in messages]
-    records.partition.append(np.fromiter((each.partition() for each in messages), np.int64, count))
-    records.offset.append(np.fromiter((each.offset() for each in messages), np.int64, count))
-    records.timestamp.append(np.fromiter((each.timestamp()[1] for each in messages), np.int64, count))
-    records.crc.append(np.fromiter((-1 if each is None else crc32(each) for each in values), np.int64, count))
-    for index in random.sample(range(count), min(count, _EXAMPLES)):
-        records.examples[messages[index].partition(), messages[index].offset()] = values[index]
-
-
-def _check_beyond(check: LakeCheck, sql: Any, held: Ends) -> None:
-    """Rows at or behind a table's own position are of nobody's commit."""
-    for partition, last in sql.sql(
-        "SELECT _partition, max(_offset) FROM lake GROUP BY 1 ORDER BY 1"
-    ).fetchall():
-        if last >= held.get(partition, 0):
-            check.findings.append(
-                Finding(
-                    "position",
-                    "lake",
-                    check.topic,
-                    (),
-                    f"partition {partition}",
-                    "",
-                    f"above {last}",
-                    held.get(partition),
-                )
-            )
-
-
-def _check_rows(check: LakeCheck, wanted: pl.DataFrame, found: pl.DataFrame) -> None:
+def _check_rows(check: LakeCheck, wanted: pl.DataFrame, found: pl.DataFrame, ends: Ends) -> None:
+    """Compare rows with records. What Kafka compacted away is still in the lake, and right there."""
     keys = ["_partition", "_offset"]
     counted = found.group_by(keys).agg(
         count=pl.len(), _timestamp=pl.col("_timestamp").first(), _crc=pl.col("_crc").first(),
@@ -248,26 +167,24 @@ def _check_rows(check: LakeCheck, wanted: pl.DataFrame, found: pl.DataFrame) -> 
         | (pl.col("count") > 1) | (pl.col("other") > 0)
         | (pl.col("_crc") != pl.col("_crc_found")) | (pl.col("_timestamp") != pl.col("_timestamp_found"))
     )  # fmt: skip
+    compacted = declared(check.topic).compacted
     for row in differ.iter_rows(named=True):
         place = row["_partition"], row["_offset"]
+        gone = row["_crc"] is None and row["count"] == 1
+        if compacted and gone and place[1] < ends.get(place[0], 0):
+            continue
         check.wrong.add(place)
         at = f"{check.topic}[{place[0]}]@{place[1]}"
 
-        def found_one(kind: Any, feature: str, expected: Any, got: Any, at: str = at) -> Finding:
-            return Finding(kind, "lake", check.topic, (), feature, "", expected, got, at)
-
         if row["_crc_found"] is None:
-            check.findings.append(found_one("missing-record", "", "a row", None))
+            check.add("missing-record", "", "a row", None, at)
         elif row["_crc"] is None:
-            check.findings.append(found_one("extra-record", "", None, "a row"))
+            check.add("extra-record", "", None, "a row", at)
         elif row["count"] > 1:
-            check.findings.append(found_one("duplicate-record", "", "1 row", f"{row['count']} rows"))
-        elif row["_crc"] != row["_crc_found"]:
-            check.findings.append(found_one("changed-record", "_crc", row["_crc"], row["_crc_found"]))
+            check.add("duplicate-record", "", "1 row", f"{row['count']} rows", at)
         else:
-            check.findings.append(
-                found_one("changed-record", "_timestamp", row["_timestamp"], row["_timestamp_found"])
-            )
+            name = "_crc" if row["_crc"] != row["_crc_found"] else "_timestamp"
+            check.add("changed-record", name, row[name], row[f"{name}_found"], at)
 
 
 def _check_fields(
@@ -292,9 +209,7 @@ def _check_fields(
             if row.get(name) != expected and not (row.get(name) != row.get(name) and expected != expected):
                 at = f"{check.topic}[{place[0]}]@{place[1]}"
                 check.wrong.add(place)
-                check.findings.append(
-                    Finding("changed-record", "lake", check.topic, (), name, "", expected, row.get(name), at)
-                )
+                check.add("changed-record", name, expected, row.get(name), at)
     return fields
 
 
@@ -309,50 +224,3 @@ def _fields(decoder: Decoder | None, schema: Any, value: bytes | None) -> dict[s
         except UndecodableError:
             return {**dict.fromkeys(names), "_raw": value, "_tombstone": False}
     return {**dict.fromkeys(names), "_raw": None, "_tombstone": True}
-
-
-def _current(root: Root, topic: str) -> tuple[int, Ends] | None:
-    """Return the version and the positions of a topic's current table; None where it has none."""
-    if not has_current(topic):
-        return None
-    try:
-        table = open_delta(root, topic, current=True)
-    except LakeTableMissingError:
-        return None
-    return int(table.version()), read_positions(table, topic)
-
-
-def _check_current(check: LakeCheck, sql: Any, root: Root, version: int, held: Ends) -> None:
-    """The current table, up to its own positions: each key or id once, and the row that should be it."""
-    about = declared(check.topic)
-    assert about.schema is not None, check.topic
-    key = "_key" if about.compacted else str(id_field(check.topic))
-    relation(sql, root, check.topic, version=version, current=True).create_view("current")
-    below = " OR ".join(f"(_partition = {p} AND _offset < {offset})" for p, offset in held.items()) or "false"
-    rows = f"(SELECT * FROM lake WHERE _raw IS NULL AND ({below}))"
-    ordered = any(each["name"] == "event_time" for each in about.schema["fields"])
-    for value, expected, found in sql.sql(_current_sql(key, about.compacted, ordered, rows)).fetchall():
-        name = f"current/{check.topic}"
-        check.findings.append(Finding("current", "lake", name, (str(value),), key, "", expected, found))
-
-
-def _current_sql(key: str, compacted: bool, ordered: bool, rows: str) -> str:
-    """Return a query for (key, expected position, found position) of each row that is not as it should be."""
-    if compacted:
-        order = "event_time DESC, _partition DESC, _offset DESC" if ordered else "_offset DESC"
-        gone = f"SELECT _key, coalesce(max(_offset) FILTER (_tombstone), -1) AS gone FROM {rows} GROUP BY _key"
-        wanted = f"""
-            SELECT r.* FROM {rows} r JOIN ({gone}) USING (_key) WHERE NOT _tombstone AND _offset > gone
-            QUALIFY row_number() OVER (PARTITION BY _key ORDER BY {order}) = 1"""
-    else:
-        wanted = f"""
-            SELECT * FROM {rows} WHERE NOT _tombstone
-            QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY _partition, _offset) = 1"""
-    place = "_partition || '@' || _offset"
-    return f"""
-        WITH wanted AS (SELECT {key} AS k, {place} AS at, _crc FROM ({wanted})),
-        found AS (SELECT {key} AS k, min({place}) AS at, min(_crc) AS _crc, count(*) AS n FROM current GROUP BY
-        1) SELECT coalesce(wanted.k, found.k), wanted.at, CASE WHEN n > 1 THEN n || ' rows' ELSE found.at END
-        FROM wanted FULL JOIN found ON wanted.k = found.k WHERE wanted.k IS NULL OR found.k IS NULL OR n > 1 OR
-        wanted._crc IS DISTINCT FROM found._crc
-        LIMIT 1000"""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import secrets
 import struct
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -87,6 +88,15 @@ class Repairer:
         self._row = self._store.register_script(_ROW)
         self._value = self._store.register_script(_VALUE)
 
+    def beyond(self) -> dict[str, int]:
+        """Return how many findings of each kind no repair mends: what stands in a topic stays there."""
+        return dict(Counter(each.kind for each in self._verifier.findings if self._stays(each)))
+
+    def _stays(self, finding: Finding) -> bool:
+        if finding.kind == "position" and finding.store == "online":
+            return not list(self._position(finding))
+        return finding.store in ("topic", "dead letters") and finding.kind != "missing-letter"
+
     def plan(self) -> list[Repair]:
         """Return what would be written."""
         return [repair for repair, _ in self._work()]
@@ -113,16 +123,22 @@ class Repairer:
             elif finding.kind == "clock":
                 yield self._clock(finding)
         yield from self._lake()
+        missing = [each for each in self._verifier.findings if each.kind == "missing-letter"]
+        if missing:
+            from streams.verify.repair_letters import letter_repairs
+
+            for topic, detail, act in letter_repairs(self._verifier.broker, self._verifier.registry, missing):
+                yield Repair("write", "dead letters", topic, (), detail), act
 
     def _lake(self) -> Iterator[tuple[Repair, Any]]:
         verifier = self._verifier
-        if verifier.lake is None or not any(check.wrong for check in verifier.tables.values()):
+        if verifier.lake is None or not any(check.findings for check in verifier.tables.values()):
             return
         from streams.verify.repair_lake import lake_repairs
 
         for topic, check in verifier.tables.items():
-            for detail, act in lake_repairs(verifier.lake, verifier.broker, verifier.registry, check):
-                yield Repair("write", "lake", topic, (), detail), act
+            for action, detail, act in lake_repairs(verifier.lake, verifier.broker, verifier.registry, check):
+                yield Repair(action, "lake", topic, (), detail), act
 
     def _rows(self, view: ViewPlan, wrong: Mapping[Entity, Sequence[Finding]]) -> Iterator[tuple[Repair, Any]]:
         events, online = self._verifier.fresh(view, wrong)

@@ -1,20 +1,20 @@
-"""Write rows of the lake anew from their records: a commit replaces the rows of some positions, no others."""
+"""Repair the lake from the log: a commit replaces the rows of some positions, no others, or moves positions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from confluent_kafka import TopicPartition
-from deltalake import write_deltalake
+from deltalake import CommitProperties, Transaction, write_deltalake
 
 from connectors.kafka import KafkaUnavailableError, consumer
-from connectors.lake import Root, Rows, open_delta, translated
+from connectors.lake import Root, Rows, app_id, arrow_schema, open_delta, refresh, translated
 from connectors.registry import Registry
 from streams.verify.broker import Broker
 from streams.verify.lake import LakeCheck
 
-__all__ = ["lake_repairs"]
+__all__ = ["lake_repairs", "records_at"]
 
 _AT_ONCE = 500
 _SILENCE_S = 60
@@ -22,10 +22,11 @@ _SILENCE_S = 60
 
 def lake_repairs(
     root: Root, broker: Broker, registry: Registry, check: LakeCheck
-) -> Iterator[tuple[str, Callable[[], bool]]]:
-    """Yield what would be written of a table, and the act that writes it; safe to repeat.
+) -> Iterator[tuple[str, str, Callable[[], bool]]]:
+    """Yield for a table what would be done (write or move), to what, and the act that does it; safe to repeat.
 
-    A commit of another writer in between makes an act fail as a whole (LakeConflictError).
+    Rows come first, then positions, then the current table, which is made from both. A commit of another writer
+    in between makes an act fail as a whole (LakeConflictError).
     """
     places: dict[int, list[int]] = {}
     for partition, offset in sorted(check.wrong):
@@ -39,13 +40,38 @@ def lake_repairs(
             def act(partition: int = partition, part: Sequence[int] = part) -> bool:
                 return _replace(root, broker, registry, check.topic, partition, part)
 
-            yield detail, act
+            yield "write", detail, act
+    if check.moved:
+        moved = ", ".join(f"partition {p} to {offset}" for p, offset in sorted(check.moved.items()))
+        yield "move", f"positions: {moved}", lambda: _move(root, check.topic, check.moved)
+    if check.current:
+        yield "write", "the current table, from the whole table", lambda: _made_anew(root, check.topic)
+
+
+def _move(root: Root, topic: str, positions: Mapping[int, int]) -> bool:
+    table = open_delta(root, topic)
+    moved = [Transaction(app_id(topic, p), offset) for p, offset in sorted(positions.items())]
+    nothing = arrow_schema(topic).empty_table()
+    with translated(table.table_uri):
+        write_deltalake(
+            table,
+            nothing,
+            mode="append",
+            schema_mode="merge",
+            commit_properties=CommitProperties(app_transactions=moved),
+        )
+    return True
+
+
+def _made_anew(root: Root, topic: str) -> bool:
+    refresh(root, topic, anew=True)
+    return True
 
 
 def _replace(
     root: Root, broker: Broker, registry: Registry, topic: str, partition: int, offsets: Sequence[int]
 ) -> bool:
-    rows = Rows(topic, registry.schema).of(_records(broker, topic, partition, offsets))
+    rows = Rows(topic, registry.schema).of(records_at(broker, topic, partition, offsets))
     table = open_delta(root, topic)
     listed = ", ".join(map(str, offsets))
     predicate = f"_partition = {partition} AND _offset IN ({listed})"
@@ -57,7 +83,7 @@ def _replace(
     return True
 
 
-def _records(broker: Broker, topic: str, partition: int, offsets: Sequence[int]) -> list[Any]:
+def records_at(broker: Broker, topic: str, partition: int, offsets: Sequence[int]) -> list[Any]:
     """Return the records at these offsets; one that the topic does not have is left out."""
     wanted = set(offsets)
     found = []

@@ -77,6 +77,7 @@ class Verifier:
         store: a `redis.Redis` whose answers are bytes.
         plan: the compiled feature plan.
         lake: where the lake is; None for a system without one.
+        lake_topics: what is kept there; None for all that a lake keeps by default.
         progress: takes a line about what is being done.
         pause: called between batches, so that a verifier in the background can stand back.
         wait_s: longest wait for the common position to reach what was read.
@@ -87,6 +88,7 @@ class Verifier:
     store: Any
     plan: Plan
     lake: Root | None = None
+    lake_topics: Sequence[str] | None = None
     progress: Callable[[str], None] = lambda line: None
     pause: Callable[[], None] = lambda: None
     wait_s: float = 15.0
@@ -368,7 +370,8 @@ class Verifier:
         """Every table of the lake, up to its own positions."""
         from streams.verify.lake import verify_table
 
-        topics = [topic for topic in default_topics() if any(self.broker.ends(topic).values())]
+        kept = default_topics() if self.lake_topics is None else self.lake_topics
+        topics = [topic for topic in kept if any(self.broker.ends(topic).values())]
         if sampled:
             topics = random.sample(topics, min(_TABLES, len(topics)))
         for topic in topics:

@@ -276,7 +276,7 @@ def test_the_command_exits_1_and_repairs(system: System, orders: Orders, store: 
     assert (code, found["executed"], found["counts"]["tile"]) == (1, False, 1)
     assert [each["entity"] for each in found["repairs"]] == [["V4"]]
     code, found = run("--repair", "--execute")
-    assert (code, [each["done"] for each in found["repairs"]]) == (0, [True])
+    assert (code, [each["done"] for each in found["repairs"]], found["beyond"]) == (0, [True], {})
     code, found = run()
     assert (code, found["clean"]) == (0, True)
 
@@ -317,11 +317,14 @@ def test_the_scheduled_verifier_reports_what_it_found(system: System, orders: Or
             process.wait(60)
 
 
-def test_letters_and_events_without_a_cause_are_named(system: System, orders: Orders) -> None:
-    """Last in this file: nothing repairs a topic."""
+def test_letters_and_events_without_a_cause_are_named_and_letters_written_anew(
+    system: System, orders: Orders
+) -> None:
+    """Last in this file: a letter and an event too many cannot be taken out of a topic."""
     from confluent_kafka import TopicPartition
     from confluent_kafka.admin import AdminClient
 
+    from connectors.dead_letters import dead_letters
     from connectors.kafka import dead_letter_headers
     from connectors.registry import Registry
     from schemas.codec import Encoder
@@ -356,5 +359,20 @@ def test_letters_and_events_without_a_cause_are_named(system: System, orders: Or
         if kinds == {"wrong-letter", "missing-letter", "extra-event"} or time.monotonic() > deadline:
             break
     assert kinds == {"wrong-letter", "missing-letter", "extra-event"}, lines(report)
-    assert report.counts["missing-letter"] >= 3
+    missing = report.counts["missing-letter"]
+    assert missing >= 3
     assert report.counts["wrong-letter"] == report.counts["extra-event"] == 1
+
+    one, _ = check(system)
+    plan = Repairer(one).plan()
+    assert {(each.action, each.store, each.view) for each in plan} == {("write", "dead letters", "orders.dlq")}
+    assert Repairer(one).beyond() == {"wrong-letter": 1, "extra-event": 1}
+    before = one.broker.ends("orders.dlq")
+    assert before == check(system)[0].broker.ends("orders.dlq"), "a plan writes nothing"
+    assert all(each.done for each in Repairer(one).execute())
+    assert sum(one.broker.ends("orders.dlq").values()) == sum(before.values()) + missing
+    _, report = check(system)
+    assert report.counts == {"wrong-letter": 1, "extra-event": 1}
+    (letter,) = [each for each in dead_letters(settings.kafka, "orders") if "quantity" in each.error]
+    assert letter.stage == "flink.verify"
+    assert letter.error.startswith("quantity is -3")
