@@ -25,6 +25,10 @@ BENCHMARKS = (
     ),
     Benchmark("startup", "Set-up from nothing, and a start to the first feature.", "benchmarks.startup"),
     Benchmark(
+        "determinism", "The same events into two empty systems: the same bytes.", "benchmarks.determinism"
+    ),
+    Benchmark("lake", "A full topic to the lake, and how soon a row can be queried.", "benchmarks.lake"),
+    Benchmark(
         "verify", "A full and a sampled verify of the year, and HTTP reads beside it.", "benchmarks.verify"
     ),
 )
