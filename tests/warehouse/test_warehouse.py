@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +23,11 @@ from dealeriq.warehouse.build import (
     check,
 )
 from dealeriq.warehouse.contents import NoWarehouseError, contents
+from dealeriq.warehouse.schedule import _BUILT_AT, keep_built
+from dealeriq.warehouse.settings import WarehouseSettings
 from dealeriq.warehouse.sources import TOPICS, create_sources
 from schemas.catalogue import CATALOGUE
+from streams.metrics import REGISTRY
 
 pytestmark = pytest.mark.timeout(900)  # dbt alone takes some 20 s of a core
 DAY = 86_400_000
@@ -150,10 +156,9 @@ def test_the_history_of_builds_goes_on(built: Any, tmp_path: Path) -> None:
     assert ask(fresh, "SELECT count(DISTINCT built_at), count(*) FROM meta.builds") == [(2, 14)]
 
 
-def test_a_failing_test_leaves_the_warehouse_as_it_was(
-    built: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    root, file, _ = built
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The project with one model and no tests, in place of the whole."""
     project = shutil.copytree(PROJECT, tmp_path / "warehouse")
     for folder in ("models/marts", "models/accounts", "tests"):
         shutil.rmtree(project / folder)
@@ -161,8 +166,48 @@ def test_a_failing_test_leaves_the_warehouse_as_it_was(
         if model.name not in ("_sources.yml", "stg_orders.sql"):
             model.unlink()
     (project / "tests").mkdir()
-    (project / "tests/never.sql").write_text("select 1 as planted from {{ ref('stg_orders') }} limit 1")
     monkeypatch.setattr("dealeriq.warehouse.build.PROJECT", project)
+    return project
+
+
+def test_it_is_built_on_a_schedule_also_after_a_build_that_failed(small: Path, tmp_path: Path) -> None:
+    root = tmp_path / "lake"
+    write_events(root, "orders", [order(0)])
+    commit = root / "orders/_delta_log/00000000000000000001.json"
+    whole = commit.read_bytes()
+    commit.write_bytes(whole[:40])
+    often = WarehouseSettings().model_copy(update={"every_s": 0.1})
+    stop = threading.Event()
+    running = threading.Thread(target=keep_built, args=(often, lake_of(root), tmp_path, stop))
+    running.start()
+    try:
+        wait(lambda: outcome("failed"))
+        commit.write_bytes(whole)
+        wait(lambda: outcome("built"))
+    finally:
+        stop.set()
+        running.join(240)
+    assert not running.is_alive()
+    file = WarehouseSettings().path(tmp_path)
+    assert ask(file, "SELECT count(*) FROM staging.stg_orders") == [(1,)]
+    assert time.time() - _BUILT_AT._value.get() < 600
+
+
+def outcome(name: str) -> float:
+    labels = {"stage": "warehouse", "outcome": name}
+    return REGISTRY.get_sample_value("dealeriq_stage_records_total", labels) or 0.0
+
+
+def wait(seen: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 240
+    while not seen():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_a_failing_test_leaves_the_warehouse_as_it_was(built: Any, small: Path) -> None:
+    root, file, _ = built
+    (small / "tests/never.sql").write_text("select 1 as planted from {{ ref('stg_orders') }} limit 1")
     before = file.read_bytes()
     with pytest.raises(WarehouseError, match="never: Got 1 result"):
         build(lake_of(root), file)
