@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
+import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -41,6 +45,7 @@ from schemas.ids import event_id
 from schemas.validate import problems
 from streams.flink.job import FlinkTarget, submit_insights
 from streams.flink.rest import FlinkRest
+from streams.insights.explain import explain, read_score
 from streams.insights.store import InsightStore
 from streams.views.feature_view import FeatureView
 from streams.views.insight_view import InsightView
@@ -206,6 +211,16 @@ def target(flink: Settings, folder: Path) -> FlinkTarget:
     )  # fmt: skip
 
 
+def said(world: World, *arguments: str) -> Any:
+    """What a command prints as JSON."""
+    done = subprocess.run(
+        [sys.executable, "-m", "dealeriq", *arguments],
+        env={**os.environ, **world.settings.environment()}, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
 async def test_from_a_changed_feature_to_an_insight_in_an_app(flink: Settings, world: World) -> None:
     where, told = folder(world.root, world.model)
     place = target(flink, world.root)
@@ -254,13 +269,22 @@ async def test_from_a_changed_feature_to_an_insight_in_an_app(flink: Settings, w
         older = client.insight_page(world.dealer, before=second.cursor, limit=1)
         assert [each.id for each in older.insights] == [insight.id]
     # The score behind it repeats to the bit from what it recorded, through the recorded version.
-    score = next(record for _, record in world.scores() if record["event_id"] == insight.score_id)
-    session = Session(where)
-    vector = np.array(
-        [[np.nan if (v := score["features"][i.name]) is None else v for i in told.inputs]], np.float32
-    )
-    again = session.run(vector)[0].astype(float).tolist()
-    assert dict(zip(told.outputs, again, strict=True)) == score["outputs"]
+    held = InsightStore(world.redis, world.plan.project, keep=100, keep_days=1).find(insight.id)
+    assert held is not None
+    score = read_score(world.settings.kafka, world.registry.schema, json.loads(held))
+    found = explain(Session(where), score)
+    assert found.same
+    assert found.outputs == score["outputs"]
+    assert found.inputs[0]["input"] == "week"
+    nudged = score["outputs"] | {"low": np.nextafter(np.float32(score["outputs"]["low"]), np.float32(1e9))}
+    assert not explain(Session(where), score | {"outputs": nudged}).same
+    told = said(world, "insights", "explain", insight.id, "--days", "2", "--json")
+    assert (told["same"], told["artifact"]) == (True, str(where))
+    assert [row["at"] for row in told["history"]] == [
+        score["event_time"] - day * 24 * HOUR for day in (2, 1, 0)
+    ]
+    first = said(world, "insights", "tail", "--all", "--dealer", world.dealer, "--limit", "1", "--json")
+    assert first["event_id"] == insight.id
     FlinkRest(place.url).cancel(handle.job_id)
 
 
