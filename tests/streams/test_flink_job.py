@@ -335,7 +335,7 @@ def test_a_backlog_is_folded_before_it_is_sent(stage: Stage) -> None:
 
     sent = {}
     for i in range(count):  # six seconds of them, each produced a minute ago: the job is behind
-        late = order(20_000 + i, rng, dealer_id="behind", event_time=NOON + i)
+        late = order(90_000 + i, rng, dealer_id="behind", event_time=NOON + i)
         value = encoder.encode(late)
         sent[value] = late
         old = time.time_ns() // 1_000_000 - 60_000
