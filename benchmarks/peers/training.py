@@ -275,7 +275,7 @@ def _speed(
 def _library(data: TrainingSet, fitted: Fitted) -> dict[str, Callable[[NDArray[np.float32]], Any]]:
     """How the libraries' users ask for an answer; LightGBM has two ways."""
     if isinstance(fitted, Linear):
-        return {"estimator": fitted.pipeline.predict_proba}
+        return {"estimator": fitted.predict}
     assert isinstance(fitted, Boosted)
     from lightgbm import LGBMRegressor
 
