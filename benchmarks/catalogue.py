@@ -14,6 +14,7 @@ BENCHMARKS = (
         "flink", "The tiles job from a full topic, and on to readable beside Quix Streams.", "benchmarks.flink"
     ),
     Benchmark("pipeline", "A year of orders, produced → tiles → features readable.", "benchmarks.pipeline"),
+    Benchmark("search", "Products embedded, searched and found as they change.", "benchmarks.search"),
     Benchmark("agents", "Chats enriched, beside the raw encoder on the same texts.", "benchmarks.agents"),
     Benchmark(
         "models",

@@ -1,0 +1,278 @@
+"""Search at the size of the catalogue: how long one takes, what it finds, and how soon changes are found."""
+
+from __future__ import annotations
+
+import random
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import polars as pl
+
+from benchmarks.contract import Claim, Outcome
+from connectors import demo_data
+from connectors.kafka import ensure_topics, producer
+from connectors.messages import MessageWriter
+from connectors.registry import Registry
+from connectors.vectors import AnyOf, Entry
+from dealeriq.runtime import Supervisor
+from dealeriq.search.folder import folder_of, open_version
+from dealeriq.settings import Settings, load
+from dealeriq.system import System
+from models.embedding import split
+from models.search.fields import CHUNK
+from models.text import packaged_encoder
+
+__all__ = ["measure"]
+
+_HOW = """All {count:,} products of the carried year go through Kafka, the embed agent, the embeddings topic and
+into the index of the search process. The raw encoder gets {sample:,} of the same texts beforehand, alone:
+sorted by length in batches of {inner}, and in a plain loop in the order they come. Then every product comes
+again, with none and with 1 % changed. {queries} searches of two to four words of product names, from one
+connection, over the search process's own HTTP. Recall is of the ten nearest, against all vectors compared in
+full with numpy. While
+{rate} changed products a second come, probes with a word of their own are searched for until they are found."""
+_WHY_RATE = (
+    "The broker, the agent and the process that folds share two cores; the encoder alone had one to itself."
+)
+_WHY_FAUST = "Faust hands over some 13,000 events a second, whatever is done with them."
+_WHY_SEARCH = "All vectors are compared, and the encoder takes its 3 to 4 ms first."
+_RATE = 200
+
+
+def measure(short: bool = False, products: str = "", seconds: str = "") -> Outcome:
+    """Everything on one running system, in turn."""
+    count = int(products or (1_500 if short else 92_331))
+    lasts = float(seconds or (4 if short else 15))
+    settings = load(running=False)
+    settings.search.enabled = True
+    frame = demo_data.source("products").frame(0, count).with_columns(deleted=pl.lit(False))
+    sample = 500 if short else 8_000
+    raw, plain = _encoder(settings, frame, sample)
+    with _system(settings) as (system, running):
+        live = _Live(system, running)
+        full_s = live.pass_of(frame, "encoded", count)
+        _say(f"embedded {count:,} in {full_s:.0f} s")
+        settled_s = live.settled()
+        latencies = _searches(running, frame, 30 if short else 400)
+        again = frame.with_columns(event_time=pl.col("event_time") + 1)
+        same_s = live.pass_of(again, "unchanged", count)
+        some = max(1, count // 100)
+        edited = again.with_columns(
+            event_time=pl.col("event_time") + 1,
+            name=pl.when(pl.int_range(pl.len()) % 100 == 7)
+            .then(pl.col("name") + " new recipe")
+            .otherwise(pl.col("name")),
+        )
+        one_s = live.pass_of(edited, "unchanged", count - len(range(7, count, 100)))
+        live.settled()
+        found_s = _probes(running, live, edited, lasts)
+        folder = folder_of(running)
+        system.supervisor.stop_process("search")
+        recall = _recall(running, folder.current(), 30 if short else 200)
+    p50, p99 = (float(np.percentile(latencies, q)) for q in (50, 99))
+    edit50, edit99 = (float(np.percentile(found_s, q)) for q in (50, 99))
+    claims = [
+        Claim("search, text in to hits out, p50", round(p50, 1), "ms", 15, at_most=True, why=_WHY_SEARCH),
+        Claim("search, text in to hits out, p99", round(p99, 1), "ms", 50, at_most=True, why=_WHY_SEARCH),
+        Claim("recall of the ten nearest", round(recall, 4), "", 0.98),
+        Claim(
+            "changed products/s beside the raw encoder", round(count / full_s / raw, 3), "×", 0.9, why=_WHY_RATE
+        ),
+        Claim("unchanged products recognised", round(count / same_s), "/s", 20_000, why=_WHY_FAUST),
+        Claim(
+            "1 % changed, cost of a full run", round(one_s / full_s, 4), "×", 0.02, at_most=True, why=_WHY_FAUST
+        ),
+        Claim(f"edit to found at {_RATE}/s, p99", round(edit99, 2), "s", 1, at_most=True),
+    ]
+    table = [
+        {"": "full run", "products/s": round(count / full_s), "seconds": round(full_s, 1)},
+        {"": "in the index after the last vector", "products/s": "", "seconds": round(settled_s, 1)},
+        {"": "none changed", "products/s": round(count / same_s), "seconds": round(same_s, 1)},
+        {"": f"{some} changed", "products/s": round(count / one_s), "seconds": round(one_s, 1)},
+        {"": "raw encoder, sorted", "products/s": round(raw), "seconds": ""},
+        {"": "raw encoder, plain loop", "products/s": round(plain), "seconds": ""},
+    ]
+    words = {"count": count, "sample": sample, "inner": settings.text.batch_size, "rate": _RATE}
+    figures = {
+        "search_ms": [round(each, 2) for each in np.percentile(latencies, [5, 25, 50, 75, 95, 99])],
+        "edit_to_found_s": {"p50": round(edit50, 3), "p99": round(edit99, 3), "probes": len(found_s)},
+    }
+    return Outcome(_HOW.format(queries=len(latencies), **words), claims, table, figures)
+
+
+def _encoder(settings: Settings, frame: pl.DataFrame, sample: int) -> tuple[float, float]:
+    """Texts a second of the encoder alone: sorted, and in the order they come."""
+    rows = frame.sample(min(sample, len(frame)), seed=1).to_dicts()
+    texts = [split("products", each["product_id"], each)[0].text for each in rows]
+    encoder = packaged_encoder(settings.text)
+    encoder.encode(texts[:64])
+    began = time.perf_counter()
+    for start in range(0, len(texts), 1_024):
+        encoder.encode(texts[start : start + 1_024])
+    sorted_rate = len(texts) / (time.perf_counter() - began)
+    some = texts[: len(texts) // 4]
+    began = time.perf_counter()
+    for each in range(0, len(some), settings.text.batch_size):
+        encoder.encode(some[each : each + settings.text.batch_size])
+    return sorted_rate, len(some) / (time.perf_counter() - began)
+
+
+@contextmanager
+def _system(settings: Settings) -> Iterator[tuple[System, Settings]]:
+    with (
+        tempfile.TemporaryDirectory(prefix="dealeriq-bench-") as folder,
+        Supervisor(
+            settings, ("kafka", "registry", "redis"), Path(folder), prefer_default_ports=False
+        ) as supervisor,
+    ):
+        running = supervisor.settings
+        running.search.port = supervisor.port("search", 8010)
+        running.search.url = running.search.address()
+        ensure_topics(running.kafka)
+        Registry(running.registry).register_all()
+        system = System(supervisor)
+        for name in ("embed-agent", "search"):
+            system.start_process(name)
+        yield system, running
+
+
+class _Live:
+    """Sends products, and waits for what the agent's own counters say of them."""
+
+    def __init__(self, system: System, settings: Settings) -> None:
+        self._system = system
+        ids = Registry(settings.registry).register_all(["products"])
+        self._writer = MessageWriter("products", ids["products-value"], "benchmark")
+        self._producer = producer(settings.kafka)
+
+    def send(self, frame: pl.DataFrame) -> None:
+        messages = self._writer.write(frame)
+        for key, value, headers in zip(messages.keys, messages.values, messages.headers, strict=True):
+            self._producer.produce("products", value, key=key, headers=headers)
+        self._producer.flush(60)
+
+    def pass_of(self, frame: pl.DataFrame, outcome: str, count: int) -> float:
+        """Seconds from the first of the frame's records that is through to the last."""
+        before = self._count(outcome)
+        began: float | None = None
+        sender = threading.Thread(target=self.send, args=(frame,))
+        sender.start()
+        while (done := self._count(outcome) - before) < count:
+            if done and began is None:
+                began, first = time.perf_counter(), done
+            time.sleep(0.02)
+        ended = time.perf_counter()
+        sender.join()
+        if began is None or first >= count:
+            return max(ended - (began or ended), 0.02)
+        return (ended - began) * count / (count - first)
+
+    def settled(self) -> float:
+        """Seconds until the search process has folded all that is in its topics."""
+        began = time.perf_counter()
+        quiet = 0
+        while quiet < 5:
+            meters = self._system.meters().get("search", {})
+            lag = [value for name, value in meters.items() if name.startswith("dealeriq_stage_lag_records")]
+            quiet = quiet + 1 if lag and not any(lag) else 0
+            time.sleep(0.3)
+        return time.perf_counter() - began - 1.5
+
+    def _count(self, outcome: str) -> int:
+        meters = self._system.meters().get("embed-agent", {})
+        name = f'dealeriq_stage_records_total{{outcome="{outcome}",stage="embed-agent"}}'
+        return int(meters.get(name, 0))
+
+
+def _searches(settings: Settings, frame: pl.DataFrame, times: int) -> list[float]:
+    """Milliseconds of each search, as its client sees it."""
+    rng = random.Random(3)
+    names = [name.split() for name in frame["name"].to_list() if len(name.split()) > 3]
+    taken = []
+    with httpx.Client(base_url=settings.search.url or "", timeout=30) as client:
+        for each in range(times + 20):
+            words = rng.choice(names)
+            text = " ".join(rng.sample(words, rng.randrange(2, min(5, len(words)))))
+            began = time.perf_counter()
+            answer = client.post("/v1/search", json={"text": text})
+            if each >= 20:
+                taken.append((time.perf_counter() - began) * 1000)
+            answer.raise_for_status()
+    return taken
+
+
+def _probes(settings: Settings, live: _Live, frame: pl.DataFrame, lasts: float) -> list[float]:
+    """Seconds from an edit to its being found, while others are edited."""
+    taken: list[float] = []
+    end, turn = time.monotonic() + lasts, 0
+    stop = threading.Event()
+
+    def others() -> None:
+        number = 0
+        while not stop.is_set():
+            began = time.monotonic()
+            some = frame[(number * 20) % (len(frame) - 40) : (number * 20) % (len(frame) - 40) + 20]
+            stamp = pl.col("event_time") + 10 + number
+            live.send(some.with_columns(event_time=stamp, name=pl.col("name") + f" lot {number}"))
+            number += 1
+            stop.wait(max(0.0, 20 / _RATE - (time.monotonic() - began)))
+
+    beside = threading.Thread(target=others)
+    beside.start()
+    try:
+        with httpx.Client(base_url=settings.search.url or "", timeout=30) as client:
+            while time.monotonic() < end:
+                word = f"zq{turn}x{random.randrange(10**6)}"
+                turn += 1
+                probe = frame[-turn % 30 - 1]
+                stamp = pl.col("event_time") + 1_000 + turn
+                probe = probe.with_columns(event_time=stamp, name=pl.lit(f"Probe {word}"))
+                began = time.perf_counter()
+                live.send(probe)
+                while not _found(client, word, probe["product_id"][0]):
+                    time.sleep(0.005)
+                taken.append(time.perf_counter() - began)
+    finally:
+        stop.set()
+        beside.join()
+    return taken
+
+
+def _found(client: httpx.Client, word: str, product: str) -> bool:
+    answer = client.post("/v1/search", json={"text": word, "correct": False, "limit": 1}).json()
+    return any(hit["id"] == product and word in hit["text"] for hit in answer["hits"])
+
+
+def _recall(settings: Settings, version: Path | None, times: int) -> float:
+    """Share of the ten nearest that the index finds, of vectors near to stored ones."""
+    assert version is not None
+    index = open_version(version, packaged_encoder(settings.text))
+    try:
+        entries: Sequence[Entry] = [
+            each for each in index.scan([AnyOf("entry", [CHUNK])], vectors=True) if each.dense is not None
+        ]
+        stored = np.stack([each.dense for each in entries if each.dense is not None])
+        rng, hits = np.random.default_rng(5), 0
+        noise = 0.5 * rng.standard_normal((times, stored.shape[1])) / np.sqrt(stored.shape[1])
+        for at, moved in zip(rng.choice(len(stored), times), noise.astype(np.float32), strict=True):
+            asked = stored[at] + moved
+            cosines = stored @ (asked / np.linalg.norm(asked))
+            least = np.partition(cosines, -10)[-10] - 1e-6
+            score = {entry.id: cosine for entry, cosine in zip(entries, cosines.tolist(), strict=True)}
+            # Products of the same text are as near: any of them is right.
+            hits += sum(score[each.id] >= least for each in index.near(asked, 10))
+        return float(hits) / (10 * times)
+    finally:
+        index.close()
+
+
+def _say(line: Any) -> None:
+    print(line, file=sys.stderr, flush=True)
