@@ -34,15 +34,17 @@ def verifier(
     from connectors.lake import lake_at
     from connectors.redis import connect
     from connectors.registry import Registry
+    from dealeriq.search.asking import asker
     from features.plan import load
     from streams.verify.verifier import Verifier
 
     plan = load(project=settings.features.project)
     registry, store = Registry(settings.registry), connect(settings.redis)
     lake = lake_at(settings.lake, settings.data_dir)
+    index = asker(settings) if settings.search.address() is not None else None
     return Verifier(
-        settings.kafka, registry, store, plan,
-        lake=lake, lake_topics=settings.lake.topics, progress=progress, pause=pause,
+        settings.kafka, registry, store, plan, lake=lake, lake_topics=settings.lake.topics,
+        index=index, progress=progress, pause=pause,
     )  # fmt: skip
 
 

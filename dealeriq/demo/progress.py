@@ -19,8 +19,9 @@ __all__ = ["Reading", "SettleTimeoutError", "read", "settle"]
 
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
 _QUIET_S = 2.0
+_QUIET_EMBEDDING_S = 10.0  # a batch of texts is encoded in one go
 _VIEW = "feature-view"
-_DERIVED = ("chats.enriched", "chats.dlq", "labels", "feedback.dlq")
+_DERIVED = ("chats.enriched", "chats.dlq", "labels", "feedback.dlq", "embeddings")
 
 
 class SettleTimeoutError(DealerIQError):
@@ -100,9 +101,10 @@ def settle(system: System, progress: Callable[[str], None], wait_s: float = 900.
         moved = {stage: counts for stage, counts in reading.stages.items() if stage != "http"}
         now = (reading.flink, moved, ends)
         whole = all(status.state in ("ready", "done", "given") for status in system.supervisor.status())
+        quiet_s = _QUIET_EMBEDDING_S if "embed-agent" in reading.stages else _QUIET_S
         if now != before or reading.lag or done < chats or not whole:
             before, quiet_since = now, moment
-        elif moment - quiet_since >= _QUIET_S and not (behind := lake_behind(system)):
+        elif moment - quiet_since >= quiet_s and not (behind := lake_behind(system)):
             return reading
         if moment - told >= 5:
             waiting = f", {behind:,} to come to the lake" if behind else ""

@@ -6,20 +6,23 @@ It answers `/v1/search` itself, problems included, so that the HTTP service in f
 from __future__ import annotations
 
 import asyncio
+import base64
 import hmac
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl
 
 import orjson
 import structlog
 
-from connectors.vectors import IndexUnavailableError
+from connectors.vectors import AnyOf, IndexUnavailableError
 from dealeriq.http.app import JSON, PROBLEM, Receive, Scope, Send
 from dealeriq.http.handlers import Answer, Request
 from dealeriq.http.problems import ProblemError
-from models.search.fields import FIELDS, SearchRequestError
+from models.search.fields import CHUNK, FIELDS, SearchRequestError
 from models.search.request import Answer as SearchAnswer
 from models.search.request import SearchRequest
 from models.search.searcher import NothingLikeItError, Searcher
@@ -96,6 +99,9 @@ class SearchApplication:
     async def _answer(self, scope: Scope, receive: Receive) -> Answer:
         if scope["path"] == "/healthz":
             return Answer(b'{"alive":true}')
+        if scope["path"] in ("/index", "/entries"):
+            self._authorize(scope)
+            return await self._look(scope, receive)
         if scope["path"] != PATH or scope["method"] not in ("GET", "POST"):
             raise ProblemError("not-found", f"{scope['method']} {scope['path']} is not an address here.")
         self._authorize(scope)
@@ -119,6 +125,35 @@ class SearchApplication:
             ) from None
         SECONDS.observe_repeated("like" if asked.like else "text", found.took_ms / 1000, 1)
         return Answer(orjson.dumps(found.data()), content_type=JSON)
+
+    async def _look(self, scope: Scope, receive: Receive) -> Answer:
+        """What the index holds, for who verifies it: position and ids, and entries with their vectors."""
+        request = Request([], scope["query_string"], scope["headers"], receive)
+        raw = await request.body(self._most_bytes)
+        ask: Callable[[], Any] = self._about
+        if scope["path"] == "/entries":
+            ids = orjson.loads(raw)["ids"]
+            ask = partial(self._entries, ids)
+        found = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
+        return Answer(orjson.dumps(found), content_type=JSON)
+
+    def _about(self) -> dict[str, Any]:
+        searcher = self._searcher
+        positions = {f"{name}:{number}": at for (name, number), at in searcher.index.positions().items()}
+        ids = [each.id for each in searcher.index.scan([AnyOf("entry", [CHUNK])])]
+        return {"encoder": searcher.encoder.identity, "positions": positions, "ids": ids}
+
+    def _entries(self, ids: list[str]) -> list[dict[str, Any]]:
+        found = self._searcher.index.get(ids, vectors=True)
+        return [
+            {
+                "id": each.id,
+                "offset": each.fields["offset"],
+                "owner": each.fields["owner"],
+                "vector": "" if each.dense is None else base64.b64encode(each.dense.tobytes()).decode(),
+            }
+            for each in found.values()
+        ]
 
     def _search(self, asked: SearchRequest) -> SearchAnswer:
         return self._searcher.search(asked)  # looked up on the thread itself: see `replace`

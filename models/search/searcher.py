@@ -48,7 +48,7 @@ class Searcher:
     """Searches one index with the encoder whose vectors it holds. Threads may share it."""
 
     def __init__(self, index: VectorIndex, encoder: Encoder, vocabulary: Vocabulary) -> None:
-        self.index, self._encoder, self._vocabulary = index, encoder, vocabulary
+        self.index, self.encoder, self._vocabulary = index, encoder, vocabulary
         self._lexical = Lexical()
 
     def search(self, request: SearchRequest) -> Answer:
@@ -64,13 +64,13 @@ class Searcher:
         found: dict[str, list[Found]] = {}
         if text:
             # A text of nothing that a word is made of has no meaning to search for.
-            vector = self._encoder.encode([text])[0]
+            vector = self.encoder.encode([text])[0]
             found["meaning"] = self.index.near(vector, depth, wanted)
             found["words"] = self.index.matching(self._lexical.query(text), depth, wanted)
         if request.like is not None:
             found["like"] = self._like(request.like, depth, wanted)
         hits = self._hits(found, request, text)
-        return Answer(hits, corrected, self._encoder.identity, (time.perf_counter() - began) * 1000)
+        return Answer(hits, corrected, self.encoder.identity, (time.perf_counter() - began) * 1000)
 
     def _like(self, name: str, depth: int, wanted: Sequence[Condition]) -> list[Found]:
         """What lies nearest to the middle of an owner's chunks, itself left out."""

@@ -15,8 +15,9 @@ Kind = Literal[
     "missing-row", "extra-row", "unreadable-row", "missing-field", "missing-tile", "extra-tile", "tile",
     "behind", "value", "time", "position", "clock", "missing-letter", "wrong-letter", "missing-event",
     "extra-event", "missing-record", "extra-record", "duplicate-record", "changed-record", "current",
+    "missing-vector", "extra-vector", "vector",
 ]  # fmt: skip
-Store = Literal["online", "lake", "dead letters", "topic"]
+Store = Literal["online", "lake", "index", "dead letters", "topic"]
 
 KINDS: Mapping[Kind, str] = {
     "missing-row": "the log has events of an entity, and the store has no row of it",
@@ -40,6 +41,9 @@ KINDS: Mapping[Kind, str] = {
     "duplicate-record": "a record has more than one row in the lake",
     "changed-record": "a row of the lake is not what the record says",
     "current": "a current table is not what the topic's table gives",
+    "missing-vector": "a chunk of the embeddings topic is not in the index",
+    "extra-vector": "a chunk of the index is from no record of the topic",
+    "vector": "a chunk of the index is not what the newest record of it says",
 }
 _KEPT = 1_000
 
@@ -90,6 +94,7 @@ class Report:
     topics: dict[str, dict[str, int]] = field(default_factory=dict)
     positions: dict[str, dict[str, int]] = field(default_factory=dict)
     lake: dict[str, dict[str, int]] = field(default_factory=dict)
+    index: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)

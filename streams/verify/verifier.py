@@ -78,6 +78,7 @@ class Verifier:
         plan: the compiled feature plan.
         lake: where the lake is; None for a system without one.
         lake_topics: what is kept there; None for all that a lake keeps by default.
+        index: asks the search process about its index; None for a system without one.
         progress: takes a line about what is being done.
         pause: called between batches, so that a verifier in the background can stand back.
         wait_s: longest wait for the common position to reach what was read.
@@ -89,6 +90,7 @@ class Verifier:
     plan: Plan
     lake: Root | None = None
     lake_topics: Sequence[str] | None = None
+    index: Callable[[str, Any], Any] | None = None
     progress: Callable[[str], None] = lambda line: None
     pause: Callable[[], None] = lambda: None
     wait_s: float = 15.0
@@ -146,6 +148,9 @@ class Verifier:
         if self.lake is not None:
             with _timed(report, "lake"):
                 self._lake(report, self.lake, sample is not None)
+        if self.index is not None:
+            with _timed(report, "index"):
+                self._index(report, self.index, sample is not None)
         with _timed(report, "positions"):
             if found.reached:
                 report.add(positions.findings(held))
@@ -385,6 +390,15 @@ class Verifier:
             if check.rows or check.records or check.behind:
                 counts = {"rows": check.rows, "records": check.records, "fields": check.fields}
                 report.lake[topic] = {**counts, "behind": check.behind}
+
+    def _index(self, report: Report, ask: Callable[[str, Any], Any], sampled: bool) -> None:
+        """The vectors of the index are those of the embeddings topic."""
+        from streams.verify.vectors import verify_vectors
+
+        self.progress("comparing the index")
+        check = verify_vectors(ask, self.broker, self.registry, sampled=sampled, pause=self.pause)
+        report.add(check.findings)
+        report.index = {"chunks": check.chunks, "vectors": check.vectors}
 
     def _clock_findings(self, before: int, after: int) -> Iterable[Finding]:
         """The event clock is the latest event time that is not in the future.

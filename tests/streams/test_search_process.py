@@ -11,18 +11,24 @@ import urllib.error
 import urllib.request
 import uuid
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from confluent_kafka import KafkaException, TopicPartition
 
 from connectors.kafka import consumer, ensure_topics, producer
 from connectors.registry import Registry
+from connectors.vectors import AnyOf
 from connectors.vectors.folder import IndexFolder
 from dealeriq.client import ConnectionFailedError, DealerIQ, RequestError, UnavailableError
+from dealeriq.search.asking import asker
 from dealeriq.search.folder import current_version, open_version
+from dealeriq.settings import load
 from models.text import packaged_encoder
 from schemas.codec import Decoder, Encoder
 from schemas.envelope import headers
+from streams.verify.broker import Broker
+from streams.verify.vectors import verify_vectors
 
 pytestmark = pytest.mark.services
 
@@ -80,8 +86,8 @@ class World:
         index.move(ends)
         index.close()
 
-    def start(self, *names):
-        variables = os.environ | self.stack.environment() | {
+    def variables(self):
+        return os.environ | self.stack.environment() | {
             "DEALERIQ_DATA_DIR": str(self.folder),
             "DEALERIQ_SEARCH__ENABLED": "true",
             "DEALERIQ_SEARCH__PORT": str(self.search_port),
@@ -89,11 +95,20 @@ class World:
             "DEALERIQ_FEATURES__PROJECT": self.mark,
             "DEALERIQ_METRICS_PORT": "0",
         }  # fmt: skip
+
+    def run(self, *command):
+        """The JSON that a command of ours prints."""
+        ran = subprocess.run(
+            [sys.executable, "-m", "dealeriq", *command], env=self.variables(), capture_output=True, timeout=240
+        )
+        assert ran.returncode == 0, ran.stderr
+        return json.loads(ran.stdout)
+
+    def start(self, *names):
         for name in names:
             with (self.folder / f"{name}.log").open("ab") as log:
-                self.running[name] = subprocess.Popen(
-                    [sys.executable, "-m", "dealeriq.processes", name], env=variables, stdout=log, stderr=log
-                )
+                command = [sys.executable, "-m", "dealeriq.processes", name]
+                self.running[name] = subprocess.Popen(command, env=self.variables(), stdout=log, stderr=log)
 
     def stop(self, name, how=signal.SIGTERM, timeout_s=60.0):
         process = self.running.pop(name)
@@ -279,7 +294,52 @@ def test_what_changes_is_found_and_nothing_is_encoded_twice(world):
         world.until(lambda: world.search(client, "hammer drill")[:1] == ["5"])
         world.until(lambda: world.search(client, "turbochargers")[:1] == ["11"])
         assert len(world.messages("embeddings")) == before + 1
+
+        # Made again from the topics beside the one in use, which then takes over and reads on.
+        folder = IndexFolder(world.folder / "index")
+        before = folder.current()
+        assert world.run("index", "rebuild", "--json")["chunks"] >= 6
+        assert folder.current() != before
+        world.until(lambda: not before.exists())
+        world.send_all("products", world.product(6, name="Spirit level"))
+        world.until(lambda: world.search(client, "spirit level")[:1] == ["6"])
+        assert world.search(client, "hammer drill")[:1] == ["5"]
+        assert world.search(client, "bananas")[:1] != ["2"]
+        assert [each["in_use"] for each in world.run("index", "ls", "--json")] == [True]
+        hits = world.run(
+            "search", "hamer drill", "--filter", "price<=5", "--filter", "category=TOOLS", "--json"
+        )
+        assert hits["hits"][0]["id"] == drill["product_id"]
         assert world.stop("search", signal.SIGINT) == 0
+        prove_that_verify_sees_what_differs(world, client, drill)
+
+
+def prove_that_verify_sees_what_differs(world, client, drill):
+    """Nothing differs; then one vector is turned, one chunk is lost, and one is from nowhere."""
+
+    def verified():
+        world.start("search")
+        world.until(lambda: client.search("hammer drill").hits)
+        settings = load({**world.variables()})
+        check = verify_vectors(
+            asker(settings), Broker(settings.kafka), world.registry, sampled=False, pause=lambda: None
+        )
+        assert world.stop("search") == 0
+        return check
+
+    whole = verified()
+    assert whole.findings == []
+    assert whole.chunks == whole.vectors >= 6
+    index = open_version(IndexFolder(world.folder / "index").current(), packaged_encoder())
+    mine = {each.fields["text"]: each for each in index.scan([AnyOf("entry", ["chunk"])], vectors=True)}
+    (turned,) = (each for text, each in mine.items() if text.startswith("Hammer drill"))
+    (lost,) = (each for text, each in mine.items() if text.startswith("Spirit level"))
+    index.put([replace(turned, dense=-turned.dense), replace(turned, id="0" * 32)])
+    index.delete([lost.id])
+    index.close()
+    found = {(each.kind, each.entity) for each in verified().findings}
+    assert found == {("vector", (turned.id,)), ("missing-vector", (lost.id,)), ("extra-vector", ("0" * 32,))}
+    assert drill["product_id"] == turned.fields["subject_id"]
 
 
 def test_search_that_is_not_there_says_what_to_do(world):

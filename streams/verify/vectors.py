@@ -1,0 +1,184 @@
+"""The index against the embeddings topic: which chunks there are, and the vector of each.
+
+A row of the index says which offset it is from. It must be a record of the log, with that vector, under the
+encoder of the index; and no older than the newest record of its key before the index's position. So the index
+may be read while it moves: what came meanwhile is in the log that is read after it.
+"""
+
+from __future__ import annotations
+
+import base64
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from confluent_kafka import TopicPartition
+
+from connectors.kafka import KafkaUnavailableError, consumer
+from connectors.registry import Registry
+from schemas.codec import Decoder
+from schemas.errors import ContractError, DealerIQError
+from streams.verify.broker import Broker, Ends
+from streams.verify.findings import Finding
+
+__all__ = ["IndexAwayError", "IndexCheck", "verify_vectors"]
+
+Ask = Callable[[str, Any], Any]
+"""Asks the search process: path and body of a request → the JSON of its answer."""
+_TOPIC = "embeddings"
+_ASKED = 500
+_SAMPLED = 500
+_SAME = 0.9999  # cosine: the index keeps directions, in float32
+_SILENT = 100
+
+
+class IndexAwayError(DealerIQError):
+    """The search process does not answer, so its index cannot be compared."""
+
+    remedy = "Start it (search.enabled), or verify without it: leave search.url unset."
+    exit_code = 4
+
+
+@dataclass
+class IndexCheck:
+    """What was compared: chunks of the index, vectors looked at, and what was found."""
+
+    chunks: int = 0
+    vectors: int = 0
+    findings: list[Finding] = field(default_factory=list)
+
+
+@dataclass
+class _Key:
+    """The records of one chunk: the newest before the index's position, and every one by offset."""
+
+    before: int = -1
+    deleted: bool = True
+    by_offset: dict[int, dict[str, Any] | None] = field(default_factory=dict)
+
+
+def verify_vectors(
+    ask: Ask, broker: Broker, registry: Registry, *, sampled: bool, pause: Callable[[], None]
+) -> IndexCheck:
+    """Compare every chunk, or some hundred of them. Raises IndexAwayError, KafkaUnavailableError."""
+    about = ask("/index", None)
+    ids: list[str] = about["ids"]
+    check = IndexCheck(chunks=len(ids))
+    positions = {int(name.rpartition(":")[2]): at for name, at in about["positions"].items() if _of(name)}
+    chosen = sorted(ids)[:: max(1, len(ids) // _SAMPLED)] if sampled else ids
+    rows: dict[str, dict[str, Any]] = {}
+    for start in range(0, len(chosen), _ASKED):
+        rows |= {each["id"]: each for each in ask("/entries", {"ids": chosen[start : start + _ASKED]})}
+        pause()
+    ends = broker.ends(_TOPIC)
+    check.findings += _impossible(positions, ends)
+    keys = _read(broker, registry, ends, positions, set(chosen) if sampled else None, pause)
+    for key, row in rows.items():
+        check.findings += _compare(key, row, keys.get(key, _Key()), about["encoder"])
+        check.vectors += 1
+    if not sampled:
+        for key in keys.keys() - rows.keys():
+            state = keys[key]
+            records = state.by_offset
+            later = any(record is None and at > state.before for at, record in records.items())
+            other = all(
+                each is None or each["encoder"] != about["encoder"] for each in state.by_offset.values()
+            )
+            if not (state.deleted or later or other):
+                check.findings.append(_finding("missing-vector", key, "a vector", None, state.before))
+    return check
+
+
+def _of(name: str) -> bool:
+    return name.rpartition(":")[0] == _TOPIC
+
+
+def _impossible(positions: Ends, ends: Ends) -> Iterator[Finding]:
+    for partition, offset in positions.items():
+        if offset > ends.get(partition, 0):
+            what = f"partition {partition}"
+            expected = f"{ends.get(partition, 0)} or less"
+            yield Finding("position", "index", _TOPIC, (), what, "", expected, offset)
+
+
+def _compare(key: str, row: dict[str, Any], state: _Key, encoder: str) -> Iterator[Finding]:
+    offset = row["offset"]
+    record = state.by_offset.get(offset)
+    if record is None and any(at > offset for at in state.by_offset):
+        return  # compaction has let it go: a newer record of the chunk is there, and will be folded
+    if record is None:
+        yield _finding("extra-vector", key, "a record at its offset", offset, state.before)
+    elif offset < state.before:
+        newest = "none: it is deleted" if state.deleted else f"of offset {state.before}"
+        yield _finding("vector", key, newest, f"of offset {offset}", state.before)
+    elif record["encoder"] != encoder:
+        yield _finding("vector", key, encoder, record["encoder"], offset)
+    elif (cosine := _cosine(record["vector"], row["vector"])) < _SAME:
+        yield _finding("vector", key, "the vector of its record", f"cosine {cosine:.4f}", offset)
+
+
+def _cosine(record: bytes, row: str) -> float:
+    one, other = np.frombuffer(record, "<f4"), np.frombuffer(base64.b64decode(row), "<f4")
+    if one.shape != other.shape:
+        return -1.0
+    return float(one @ other / max(float(np.linalg.norm(one) * np.linalg.norm(other)), 1e-12))
+
+
+def _finding(kind: Any, key: str, expected: Any, found: Any, offset: int) -> Finding:
+    return Finding(kind, "index", _TOPIC, (key,), "vector", "", expected, found, f"offset {offset}")
+
+
+def _read(
+    broker: Broker,
+    registry: Registry,
+    ends: Ends,
+    positions: Ends,
+    wanted: set[str] | None,
+    pause: Callable[[], None],
+) -> dict[str, _Key]:
+    """The records of each chunk; of the wanted ones only, where that is given."""
+    decoder, found = Decoder.of_topic(_TOPIC, registry.schema), dict[str, _Key]()
+    for partition, key, offset, value in _messages(broker, ends, pause):
+        if wanted is not None and key not in wanted:
+            continue
+        state = found.setdefault(key, _Key())
+        try:
+            state.by_offset[offset] = None if value is None else decoder.decode(value)
+        except ContractError:
+            continue  # it is a dead letter, and was never in the index
+        if offset < positions.get(partition, 0):
+            state.before, state.deleted = offset, value is None
+    return found
+
+
+def _messages(
+    broker: Broker, ends: Ends, pause: Callable[[], None]
+) -> Iterable[tuple[int, str, int, bytes | None]]:
+    """Yield (partition, key, offset, value) of the whole topic up to `ends`."""
+    reading = consumer(broker.kafka, f"verify-{uuid.uuid4().hex}")
+    try:
+        firsts = broker.firsts(_TOPIC)
+        left = {partition for partition, end in ends.items() if end > firsts.get(partition, 0)}
+        reading.assign([TopicPartition(_TOPIC, partition, firsts.get(partition, 0)) for partition in left])
+        silent = 0
+        while left:
+            messages = reading.consume(1_000, 0.2)
+            silent = 0 if messages else silent + 1
+            if silent > _SILENT:
+                raise KafkaUnavailableError(f"{_TOPIC} gives no record before its end")
+            for each in messages:
+                if each.error() is None:
+                    yield (
+                        each.partition(),
+                        (each.key() or b"").decode(errors="replace"),
+                        each.offset(),
+                        each.value(),
+                    )
+            for place in reading.position([TopicPartition(_TOPIC, partition) for partition in left]):
+                if place.offset >= ends[place.partition]:
+                    left.discard(place.partition)
+            pause()
+    finally:
+        reading.close()

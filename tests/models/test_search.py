@@ -1,0 +1,196 @@
+"""Search over a small index with the packaged encoder: what is found, and what is refused."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from connectors.vectors import AnyOf, Between, Entry
+from connectors.vectors.edge import EdgeIndex
+from connectors.vectors.lexical import Lexical
+from models.embedding import Owner, split
+from models.search.fields import CHUNK, FIELDS, KEYWORDS, NUMBERS, SearchRequestError, conditions, fields_of
+from models.search.request import SearchRequest
+from models.search.searcher import NothingLikeItError, Searcher, fuse
+from models.search.vocabulary import Vocabulary
+from models.text import packaged_encoder
+
+PRODUCTS = [
+    {"product_id": "1", "name": "Whole milk 1 gal", "category": "DAIRY", "price": 3.0},
+    {"product_id": "2", "name": "Almond drink, unsweetened", "category": "DAIRY", "price": 4.5},
+    {"product_id": "3", "name": "Cordless chainsaw", "category": "TOOLS", "price": 199.0},
+    {"product_id": "4", "name": "Hand saw for wood", "category": "TOOLS", "price": 19.0},
+    {"product_id": "5", "name": "Birthday candles", "category": "PARTY", "price": 2.0},
+    {"product_id": "6", "name": "Pruning shears", "category": "GARDEN", "price": 25.0},
+]
+MANUAL = "# Chain\n\nTighten the chain of the saw before each use.\n\n# Oil\n\nFill the tank with bar oil."
+DOCUMENTS = [
+    {"document_id": "7", "title": "Chainsaw manual", "text": MANUAL, "kind": "manual", "dealer_id": None},
+    {
+        "document_id": "8",
+        "title": "Rebates",
+        "text": "Forty percent for chainsaws.",
+        "kind": "note",
+        "dealer_id": "d1",
+    },
+]
+
+
+@pytest.fixture(scope="module")
+def searcher(tmp_path_factory):
+    encoder, lexical, vocabulary = packaged_encoder(), Lexical(), Vocabulary()
+    folder = tmp_path_factory.mktemp("index") / "v"
+    index = EdgeIndex(folder, encoder.identity, encoder.dimension, KEYWORDS, NUMBERS)
+    for topic, kind, records in (("products", "product", PRODUCTS), ("documents", "document", DOCUMENTS)):
+        for record in records:
+            owner = Owner(kind, record[f"{kind}_id"])
+            chunks = split(topic, owner.id, record | {"deleted": False})
+            vectors = encoder.encode([each.text for each in chunks])
+            for chunk, vector in zip(chunks, vectors, strict=True):
+                fields = {
+                    "entry": CHUNK, "owner": str(owner), "type": kind, "subject_id": owner.id, "live": "true",
+                    "text": chunk.text, "chunk": chunk.number, "start": chunk.start, "end": chunk.end,
+                } | fields_of(kind, record)  # fmt: skip
+                index.put([Entry(chunk.id, fields, vector, lexical.document(chunk.text))])
+                vocabulary.add(chunk.text)
+    yield Searcher(index, encoder, vocabulary)
+    index.close()
+
+
+def ids(answer):
+    return [f"{each.type}/{each.id}" for each in answer.hits]
+
+
+def test_a_search_finds_by_meaning_what_shares_no_word(searcher):
+    answer = searcher.search(SearchRequest(text="something to cut the hedge"))
+    assert answer.hits[0].id == "6"
+    assert "words" not in answer.hits[0].why
+    assert answer.hits[0].why["meaning"].rank == 1
+
+
+def test_words_find_what_meaning_ranks_low_and_both_are_told(searcher):
+    (hit, *_) = searcher.search(SearchRequest(text="unsweetened almond")).hits
+    assert (hit.type, hit.id) == ("product", "2")
+    assert hit.why["words"].rank == 1
+    assert {hit.text[start:end].lower() for start, end in hit.highlights} == {"unsweetened", "almond"}
+    shown = {"product_id": "2", "name": "Almond drink, unsweetened", "category": "DAIRY", "price": 4.5}
+    assert hit.fields == shown
+
+
+def test_a_document_is_one_hit_and_says_where(searcher):
+    answer = searcher.search(SearchRequest(text="bar oil tank", filters={"type": "document"}))
+    assert ids(answer) == ["document/7"]
+    hit = answer.hits[0]
+    assert MANUAL[hit.start : hit.end] == "Fill the tank with bar oil."
+
+
+def test_one_dealers_document_is_nobody_elses(searcher):
+    request = {"text": "forty percent rebates", "filters": {"type": "document"}}
+    assert "document/8" not in ids(searcher.search(SearchRequest(**request)))
+    assert "document/8" not in ids(searcher.search(SearchRequest(**request, dealer_id="d2")))
+    assert ids(searcher.search(SearchRequest(**request, dealer_id="d1")))[0] == "document/8"
+
+
+def test_filters_hold_for_every_hit(searcher):
+    answer = searcher.search(SearchRequest(text="saw", filters={"category": ["TOOLS"], "price": {"lte": 50}}))
+    assert ids(answer) == ["product/4"]
+    assert ids(searcher.search(SearchRequest(text="saw", filters={"category": "NONE"}))) == []
+
+
+def test_what_is_like_a_thing_leaves_it_out_and_goes_with_a_text(searcher):
+    alone = searcher.search(SearchRequest(like="product/3", filters={"type": "product"}))
+    assert ids(alone)[0] == "product/4"
+    assert "product/3" not in ids(alone)
+    both = searcher.search(SearchRequest(text="milk", like="product/3", limit=3))
+    assert {"product/1"} & set(ids(both))
+    with pytest.raises(NothingLikeItError, match="nothing in the index is called product/99"):
+        searcher.search(SearchRequest(like="product/99"))
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("chiansaw", "chainsaw"),
+        ("almnd", "almond"),
+        ("chainsaws", None),
+        ("chainsaw", None),
+        ("saw", None),
+        ("xylophone", None),
+        ("birthdya", "birthday"),
+        ("a1b2c3", None),
+    ],
+)
+def test_misspelt_words_are_mended_and_others_left(searcher, word, meant):
+    answer = searcher.search(SearchRequest(text=f"{word} wood"))
+    assert answer.corrected == ({} if meant is None else {word: meant})
+    assert searcher.search(SearchRequest(text=f"{word} wood", correct=False)).corrected == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "'; DROP TABLE products; --",
+        "milk\x00\x07\x1b[31m",
+        "n" * 1_999,
+        "MATCH (n) DETACH DELETE n //",
+        "größe 牛乳",
+    ],
+)
+def test_an_odd_query_is_a_text_like_any_other(searcher, text):
+    answer = searcher.search(SearchRequest(text=text, limit=3))
+    assert len(answer.hits) == 3
+    json.dumps(answer.data())
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ({}, "needs text or like"),
+        ({"text": ""}, "needs text or like"),
+        ({"text": "x" * 2_001}, "text has 2001 characters"),
+        ({"text": "a", "limit": 0}, "limit is 0"),
+        ({"text": "a", "limit": True}, "limit is of type bool"),
+        ({"text": 5}, "text is of type int"),
+        ({"text": "a", "filter": {}}, "unknown member 'filter'"),
+        ({"like": "3"}, "like is '3'"),
+        ([], "the body is list"),
+        ({"text": "?!"}, "no letter and no digit"),
+        ({"text": "a", "filters": {"colour": "red"}}, "no field is called 'colour'"),
+        ({"text": "a", "filters": {"price": "cheap"}}, "price is 'cheap'"),
+        ({"text": "a", "filters": {"price": {"below": 3}}}, "price is {'below': 3}"),
+        ({"text": "a", "filters": {"category": []}}, "category is []"),
+        ({"text": "a", "filters": {"category": 3}}, "category is 3"),
+    ],
+)
+def test_a_search_that_cannot_be_made_says_why_and_what_there_is(searcher, body, told):
+    with pytest.raises(SearchRequestError) as caught:
+        searcher.search(SearchRequest.of(body))
+    assert told in str(caught.value)
+    assert caught.value.remedy
+
+
+def test_conditions_are_read_from_texts_too():
+    assert conditions({"price": {"gte": "1", "lte": "2.5"}}) == [Between("price", 1.0, 2.5)]
+    assert conditions({"price": 3}) == [Between("price", 3.0, 3.0)]
+    assert conditions({"brand": ["a", "b"]}) == [AnyOf("brand", ["a", "b"])]
+    with pytest.raises(SearchRequestError) as caught:
+        conditions({"categry": "x"})
+    assert "did you mean category" in caught.value.remedy
+    assert set(FIELDS) <= {*KEYWORDS, *NUMBERS}
+
+
+def test_ranks_are_fused_as_the_paper_has_it():
+    scores = fuse({"meaning": ["a", "b", "c"], "words": ["c", "a"]})
+    assert list(scores) == ["a", "c", "b"]
+    assert scores["a"] == pytest.approx(1 / 61 + 1 / 62)
+    assert scores["c"] == pytest.approx(1 / 63 + 1 / 61)
+
+
+def test_neither_the_agent_nor_the_search_process_loads_a_training_package():
+    code = (
+        "import sys, streams.agents.embed, dealeriq.search.process, dealeriq.http.forward;"
+        "print([m for m in ('torch','feast','mlflow','pandas','pyflink','faust') if m in sys.modules])"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]"
