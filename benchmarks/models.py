@@ -33,7 +33,7 @@ bootstraps over whole dealers.
   carried data: one line in twenty has a twin that was altered.
 - *Speed*: one row at a time, the served session beside LightGBM's own `predict` of the same boosters
   with `num_threads=1`, the library's scikit-learn interface, and MLflow's pyfunc of the same ONNX file, in
-  turn, 200 rows at a time, the middle of 15 times."""
+  turn, 200 rows at a time, the middle of 15 times. The two cores were busy with others while it ran."""
 _WAYS = {
     "estimator": ("one row beside the library's scikit-learn interface", 20.0),
     "booster": ("one row beside LightGBM's Booster.predict", 20.0),
