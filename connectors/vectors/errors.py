@@ -10,7 +10,7 @@ __all__ = ["IndexBusyError", "IndexDamagedError", "IndexUnavailableError", "Wron
 class IndexUnavailableError(DealerIQError):
     """The index's server did not answer. Worth a retry with backoff."""
 
-    remedy = "Check search.index_url and that the server is up; what waits for it goes on by itself."
+    remedy = "Check the index server's address and that it is up; what waits for it goes on by itself."
     exit_code = 4
 
 
