@@ -166,16 +166,22 @@ def test_a_file_that_lacks_something_is_refused(tmp_path: Path, text: str, words
     assert words in str(caught.value)
 
 
+def open_to_all(folder: Path) -> bool:
+    return all(each.stat().st_mode & 0o001 for each in (folder, *folder.parents))
+
+
 @pytest.fixture(scope="module")
 def database() -> Iterator[tuple[Any, int]]:
     """A PostgreSQL that decodes its log, and a connection to it. It refuses to run as root."""
     import pg8000.native
     import pgserver
 
-    folder = Path(tempfile.mkdtemp(prefix="dealeriq-postgres-"))
+    as_root = os.geteuid() == 0
+    # As root it runs as another user, who must be let into every folder above its own.
+    where = next(each for each in (tempfile.gettempdir(), "/var/tmp") if not as_root or open_to_all(Path(each)))
+    folder = Path(tempfile.mkdtemp(prefix="dealeriq-postgres-", dir=where))
     tools = Path(pgserver.__file__).parent / "pginstall" / "bin"
     port = next(port for port in range(25_400, 26_000) if is_free(port))
-    as_root = os.geteuid() == 0
     who = {"user": "nobody"} if as_root else {}
     if as_root:
         # Another user may not be let into the folder of our environment.
