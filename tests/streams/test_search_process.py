@@ -20,6 +20,7 @@ from connectors.kafka import consumer, ensure_topics, producer
 from connectors.registry import Registry
 from connectors.vectors import AnyOf
 from connectors.vectors.folder import IndexFolder
+from connectors.whole import WholeTopic
 from dealeriq.client import ConnectionFailedError, DealerIQ, RequestError, UnavailableError
 from dealeriq.search.asking import asker
 from dealeriq.search.folder import current_version, open_version
@@ -173,26 +174,21 @@ class World:
 
     def messages(self, name):
         """Every message of this run in a topic, by key or by owner."""
-        reading = consumer(self.stack.kafka, f"test-{uuid.uuid4().hex}")
+        reading = WholeTopic(self.stack.kafka, name, f"test-{uuid.uuid4().hex}")
         decoder, found = Decoder.of_topic("embeddings", self.registry.schema), []
         mine = set()
         try:
-            for number in reading.list_topics(name, timeout=10).topics[name].partitions:
-                place = TopicPartition(name, number, 0)
-                end = reading.get_watermark_offsets(place, timeout=10)[1]
-                reading.assign([place])
-                while reading.position([place])[0].offset < end and end:
-                    for each in reading.consume(500, 0.2):
-                        value = each.value()
-                        if name == "embeddings" and value is not None:
-                            value = decoder.decode(value)
-                            if value["subject_id"].startswith(self.mark):
-                                mine.add(each.key())
-                        if each.key() in mine or self.mark in each.key().decode():
-                            found.append((each.key(), value))
+            for each in reading.records():
+                value, key = each.value(), each.key() or b""
+                if name == "embeddings" and value is not None:
+                    value = decoder.decode(value)
+                    if value["subject_id"].startswith(self.mark):
+                        mine.add(key)
+                if key in mine or self.mark.encode() in key:
+                    found.append((key, value))
+            return found
         finally:
             reading.close()
-        return found
 
     def log(self):
         return "\n".join(each.read_text()[-2_000:] for each in self.folder.glob("*.log"))
