@@ -34,9 +34,23 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
+# Set in the context while the overview is written, which needs of a command no more than its line above.
+_OVERVIEW = "dealeriq.overview"
+
+
 class _LazyGroup(TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:
         return [name for name, (module, _) in COMMANDS.items() if importlib.util.find_spec(module)]
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        ctx.meta[_OVERVIEW] = True
+        super().format_help(ctx, formatter)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        self.commands.update(
+            {name: TyperCommand(name) for name in COMMANDS}
+        )  # what a typing error is held against
+        return super().resolve_command(ctx, args)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in COMMANDS:
@@ -44,7 +58,7 @@ class _LazyGroup(TyperGroup):
         module, summary = COMMANDS[cmd_name]
         if importlib.util.find_spec(module) is None:
             return None
-        if ctx.resilient_parsing or (ctx.parent is None and _wants_overview()):
+        if ctx.resilient_parsing or ctx.meta.get(_OVERVIEW):
             return TyperCommand(cmd_name, help=summary)
         loaded: Any = importlib.import_module(module)
         app = getattr(loaded, "app", None)
@@ -62,11 +76,6 @@ def _function_of(module: Any, name: str) -> Callable[..., Any]:
         if callable(found := getattr(module, candidate, None)):
             return found  # type: ignore[no-any-return]
     raise TypeError(f"{module.__name__} has neither `app` nor `command`")
-
-
-def _wants_overview() -> bool:
-    first = next(iter(sys.argv[1:]), "--help")
-    return first in ("--help", "-h")
 
 
 app = typer.Typer(

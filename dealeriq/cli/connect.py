@@ -24,7 +24,9 @@ __all__ = ["app"]
 
 _REJECTED = 6
 
-app = typer.Typer(help="Read other systems into topics, and go on where it was.", no_args_is_help=True)
+app = typer.Typer(
+    help="Read other systems into topics, and go on where it was.", no_args_is_help=True, add_completion=False
+)
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 
 

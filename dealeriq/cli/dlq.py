@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Look at dead letters and send them back.", no_args_is_help=True)
+app = typer.Typer(help="Look at dead letters and send them back.", no_args_is_help=True, add_completion=False)
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 Name = Annotated[str, typer.Argument(help="The topic they came from, without .dlq.")]
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FeatureRequestError", "app"]
 
-app = typer.Typer(help="Plan, apply, list and read features.", no_args_is_help=True)
+app = typer.Typer(help="Plan, apply, list and read features.", no_args_is_help=True, add_completion=False)
 app.command("history")(history)
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 

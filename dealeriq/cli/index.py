@@ -11,7 +11,11 @@ import typer
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Make the search index again from its topics, and look at it.", no_args_is_help=True)
+app = typer.Typer(
+    help="Make the search index again from its topics, and look at it.",
+    no_args_is_help=True,
+    add_completion=False,
+)
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
 

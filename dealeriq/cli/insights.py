@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Follow insights, and explain one.", no_args_is_help=True)
+app = typer.Typer(help="Follow insights, and explain one.", no_args_is_help=True, add_completion=False)
 _DAY_MS = 86_400_000
 
 

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["RecordsGoneError", "app"]
 
-app = typer.Typer(help="List the lake's tables, tidy them, fill one anew.", no_args_is_help=True)
+app = typer.Typer(
+    help="List the lake's tables, tidy them, fill one anew.", no_args_is_help=True, add_completion=False
+)
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
 

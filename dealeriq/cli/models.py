@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(help="List, train, compare, promote and roll back models.", no_args_is_help=True)
+app = typer.Typer(
+    help="List, train, compare, promote and roll back models.", no_args_is_help=True, add_completion=False
+)
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 Execute = Annotated[bool, typer.Option("--execute", help="Do it; without, only what would be done is shown.")]
 Name = Annotated[str, typer.Argument(help="Name of the model.")]

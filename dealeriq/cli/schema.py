@@ -10,7 +10,9 @@ import typer
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Check, record and register the schemas of topics.", no_args_is_help=True)
+app = typer.Typer(
+    help="Check, record and register the schemas of topics.", no_args_is_help=True, add_completion=False
+)
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
 

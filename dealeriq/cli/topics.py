@@ -9,7 +9,9 @@ import typer
 
 __all__ = ["app"]
 
-app = typer.Typer(help="List, describe and create the topics of the catalogue.", no_args_is_help=True)
+app = typer.Typer(
+    help="List, describe and create the topics of the catalogue.", no_args_is_help=True, add_completion=False
+)
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
 

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Build, test and list the warehouse over the lake.", no_args_is_help=True)
+app = typer.Typer(
+    help="Build, test and list the warehouse over the lake.", no_args_is_help=True, add_completion=False
+)
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 
 
