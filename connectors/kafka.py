@@ -104,10 +104,11 @@ def producer(settings: KafkaSettings, **overrides: Any) -> Producer:
     )
 
 
-def consumer(settings: KafkaSettings, group: str, static_id: str | None = None, **overrides: Any) -> Consumer:
+def consumer(settings: KafkaSettings, group: str, **overrides: Any) -> Consumer:
     """Return a consumer of committed records that commits only when told, from the earliest record at first.
 
-    With `static_id` a restart takes its partitions back at once instead of waiting for the session to end.
+    `overrides` are as for `producer`. No static membership: a broker that was killed may remember an older
+    instance and fence the living one for good.
     """
     config = settings.client_config() | {
         "group.id": group,
@@ -121,18 +122,16 @@ def consumer(settings: KafkaSettings, group: str, static_id: str | None = None, 
         "fetch.max.bytes": 4 * _DLQ_LIMIT,
         "max.partition.fetch.bytes": 4_194_304,
     }
-    if static_id is not None:
-        config["group.instance.id"] = static_id
     return Consumer(config | _dotted(overrides))
 
 
-def partition_counts(settings: KafkaSettings, timeout_s: float = 10.0) -> dict[str, int]:
+def partition_counts(settings: KafkaSettings, timeout_s: float = 15.0) -> dict[str, int]:
     """Return the number of partitions of every topic on the cluster.
 
     Raises KafkaUnavailableError, KafkaRefusedError.
     """
     admin = _Admin(settings)
-    return retrying(lambda: admin.counts(timeout_s), settings)
+    return retrying(lambda: admin.counts(timeout_s), settings, attempts=1)
 
 
 def require_access(settings: KafkaSettings, timeout_s: float = 10.0) -> None:
@@ -164,7 +163,7 @@ def ensure_topics(
     named = [topic(each) if isinstance(each, str) else each for each in topics or CATALOGUE.values()]
     wanted = list({each.name: each for each in named}.values())  # the client dies of a topic that comes twice
     admin = _Admin(settings)
-    found = retrying(admin.counts, settings)
+    found = retrying(lambda: admin.counts(timeout_s), settings, attempts=1)
     counts = {each.name: settings.partitions_of(each) for each in wanted}
     differ = [name for name, count in counts.items() if found.get(name, count) != count]
     if differ:

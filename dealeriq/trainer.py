@@ -40,6 +40,8 @@ _TRAINED_AT = Gauge(
     registry=REGISTRY,
 )  # fmt: skip
 _RETRY_S = (5.0, 300.0)
+# Kafka would take a consumer that trains for longer than this for dead.
+_LONGEST_TRAINING_MS = 24 * 3_600_000
 
 
 @dataclass
@@ -114,7 +116,7 @@ class Trainer:
         registry = Registry(settings.registry)
         registry.register_all([TOPIC])
         self._decoder = Decoder.of_topic(TOPIC, registry.schema)
-        self._consumer = consumer(settings.kafka, group, static_id=f"{group}-1")
+        self._consumer = consumer(settings.kafka, group, max_poll_interval_ms=_LONGEST_TRAINING_MS)
         self._read: dict[int, int] = {}
         self._mirrored: dict[str, tuple[str | None, str | None]] = {}
         self._mirror_at = 0.0

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from confluent_kafka import (
-    ConsumerGroupState,
     ConsumerGroupTopicPartitions,
     IsolationLevel,
     KafkaError,
@@ -66,10 +65,11 @@ class Broker:
         found = self._ask(lambda: self._admin.list_consumer_group_offsets(asked)[group].result(_TIMEOUT_S))
         return {each.partition: each.offset for each in found.topic_partitions if each.offset >= 0}
 
-    def is_alive(self, group: str) -> bool:
-        """Say whether a consumer group has members at work."""
-        found = self._ask(lambda: self._admin.describe_consumer_groups([group])[group].result(_TIMEOUT_S))
-        return bool(found.state == ConsumerGroupState.STABLE and found.members)
+    def beat(self, group: str) -> str:
+        """Return what a view said with its newest commit: it says something new each second while it lives."""
+        asked = [ConsumerGroupTopicPartitions(group)]
+        found = self._ask(lambda: self._admin.list_consumer_group_offsets(asked)[group].result(_TIMEOUT_S))
+        return max((each.metadata or "" for each in found.topic_partitions), default="")
 
     def _offsets(self, topic: str, spec: Any) -> Ends:
         wanted = {TopicPartition(topic, p): spec for p in range(self.partitions(topic))}

@@ -147,6 +147,7 @@ class Positions:
     def _ahead(self, before: Mapping[str, Mapping[int, int]]) -> list[tuple[str, int, int, int]]:
         """Positions that a living view does not come to commit: nobody applied what they claim."""
         deadline = time.monotonic() + _COMMIT_S
+        beat = self._broker.beat(VIEW_GROUP)
         while True:
             groups = self._view_commits()
             ahead = [
@@ -155,10 +156,10 @@ class Positions:
                 for partition, position in by.items()
                 if position > groups[topic].get(partition, 0)
             ]
-            if not ahead or not self._broker.is_alive(VIEW_GROUP):
+            if not ahead:
                 return []
             if time.monotonic() > deadline:
-                return ahead
+                return ahead if self._broker.beat(VIEW_GROUP) != beat else []
             time.sleep(_LOOK_S * 3)
 
 

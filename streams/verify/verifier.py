@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import polars as pl
 
 from connectors.lake import Root, default_topics
@@ -35,36 +34,22 @@ from streams.verify.accounts import (
     source_account,
 )
 from streams.verify.broker import Broker, Ends
+from streams.verify.comparison import Compared, compare_view, of_entities, same_rows, settle
 from streams.verify.findings import Finding, Report
 from streams.verify.log import TopicReader
-from streams.verify.lot import Lot, lot_column
+from streams.verify.lot import Lot
 from streams.verify.online import Entity, OnlineRows, read_rows, scan_entities
 from streams.verify.positions import LABEL_VIEW, LOOKED_UP, Positions, held_feedback, held_positions
-from streams.verify.tiles import TileCheck, compare_tiles, events_of, with_coupons
-from streams.verify.values import compare_rows, compare_values
+from streams.verify.sources import Sources
 
 if TYPE_CHECKING:
     from streams.verify.lake import LakeCheck
 
-__all__ = ["CLOCK_KEY", "Compared", "Verifier"]
+__all__ = ["CLOCK_KEY", "Verifier"]
 
 CLOCK_KEY = "dealeriq:clock"
 _LOOK_S, _PACE_S = 1.0, 32.0
 _TABLES = 3  # of the lake, in a sample
-_OF_TILES = frozenset({"extra-tile", "tile", "behind", "missing-tile"})
-_WHOLE = frozenset({"extra-row", "missing-row", "unreadable-row"})  # say it once of a row, not of each tile
-
-
-@dataclass
-class Compared:
-    """One view as it was compared: what repair works on."""
-
-    view: ViewPlan
-    events: pl.DataFrame
-    online: OnlineRows
-    check: TileCheck
-    findings: list[Finding]
-    doubtful: set[Entity]
 
 
 @dataclass
@@ -95,16 +80,16 @@ class Verifier:
     pause: Callable[[], None] = lambda: None
     wait_s: float = 15.0
     broker: Broker = field(init=False)
+    sources: Sources = field(init=False)
     tables: dict[str, LakeCheck] = field(default_factory=dict)
-    _lot: Lot | None = None
     _judged: dict[str, Judged] = field(default_factory=dict)
     compared: dict[str, Compared] = field(default_factory=dict)
     common: dict[str, Ends] = field(default_factory=dict)
-    readers: dict[str, TopicReader] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.broker = Broker(self.kafka)
+        self.sources = Sources(self.broker, self.registry, self.plan, self.progress, self.pause)
 
     def run(self, *, sample: int | None = None, at_ms: int | None = None, agents: bool = True) -> Report:
         """Compare all, or `sample` dealers and as many of each other kind of entity, at event time `at_ms`.
@@ -118,40 +103,40 @@ class Verifier:
         there: dict[str, list[Entity]] | None = None
         if sample is not None:
             there = scan_entities(self.store, self.plan, self.pause)
-            self._lot = Lot(self.plan, there, sample)
-        with _timed(report, "log"):
-            self._read_log()
-        with _timed(report, "position"):
-            found = positions.common(self._last(), self.wait_s if sample is None else 0.0, self.pause)
+            self.sources.lot = Lot(self.plan, there, sample)
+        with report.timed("log"):
+            self.sources.read()
+        with report.timed("position"):
+            found = positions.common(self.sources.last(), self.wait_s if sample is None else 0.0, self.pause)
         self.common = found.offsets
         report.add(found.findings)
         self._uncommitted(report, found.reached)
         clock = int(self.store.get(CLOCK_KEY) or 0)
         report.at_ms = clock if at_ms is None else at_ms
         chosen = None if there is None else self._choose(there)
-        with _timed(report, "store"):
+        with report.timed("store"):
             wanted = scan_entities(self.store, self.plan, self.pause) if chosen is None else chosen
             online = self._read_store(wanted)
-        with _timed(report, "log"):
-            self._read_log()
+        with report.timed("log"):
+            self.sources.read()
         self._compare(report, online, chosen)
         self._look_again(report, positions)
         for each in self.compared.values():
             report.add(each.findings)
             report.entities += len(each.online.rows)
             report.tiles += len(each.online.n)
-        with _timed(report, "accounts"):
+        with report.timed("accounts"):
             if sample is None:
                 self._accounts(report)
             if agents and sample is None:
                 self._agents(report)
         if self.lake is not None:
-            with _timed(report, "lake"):
+            with report.timed("lake"):
                 self._lake(report, self.lake, sample is not None)
         if self.index is not None:
-            with _timed(report, "index"):
+            with report.timed("index"):
                 self._index(report, self.index, sample is not None)
-        with _timed(report, "positions"):
+        with report.timed("positions"):
             if found.reached:
                 report.add(positions.findings(held))
             if sample is None:
@@ -163,7 +148,7 @@ class Verifier:
 
     def _uncommitted(self, report: Report, reached: bool) -> None:
         """Where nothing is committed of a topic that has records, nothing is proved to be complete: say so."""
-        for topic, reader in self.readers.items():
+        for topic, reader in self.sources.readers.items():
             if reached and reader.records and not any(self.common.get(topic, {}).values()):
                 report.notes.append(f"no Flink job has committed anything of {topic}")
                 if report.sampled is None:
@@ -175,59 +160,19 @@ class Verifier:
     def fresh(self, view: ViewPlan, entities: Iterable[Entity]) -> tuple[pl.DataFrame, OnlineRows]:
         """Read rows as they are now, then on in the log; return every event of theirs, and the rows."""
         chosen = sorted(entities)
-        partitions = len(self.readers[view.source_topic].ends)
+        partitions = len(self.sources.readers[view.source_topic].ends)
         online = read_rows(self.store, view, self.plan.project, chosen, partitions, self.pause)
-        self._read_log()
-        events = self._events(view.source_topic)
-        return (_of(view, events, chosen) if len(events) else events), online
-
-    def _views(self, topic: str) -> list[ViewPlan]:
-        return [view for view in self.plan.views.values() if view.source_topic == topic]
-
-    def _read_log(self) -> int:
-        """Read the source topics on to their present ends; return how many records were new."""
-        new = 0
-        for topic in dict.fromkeys(view.source_topic for view in self.plan.views.values()):
-            if topic not in self.readers:
-                views = self._views(topic)
-                columns = [*(e for v in views for e in v.entity), *(c.column for v in views for c in v.columns)]
-                columns += [feature.column for view in views for feature in view.features]
-                self.progress(f"reading {topic}")
-                self.readers[topic] = TopicReader(
-                    self.broker, self.registry, topic, columns, self.pause, self._keep(topic)
-                )
-            new += self.readers[topic].read(self.broker.ends(topic))
-        return new
-
-    def _keep(self, topic: str) -> Callable[[Any], Any] | None:
-        lot = self._lot
-        if lot is None:
-            return None
-        columns = sorted({lot_column(view) for view in self._views(topic)})
-        return lambda table: lot.rows(table, columns)
-
-    def _last(self) -> dict[str, Ends]:
-        """The next offset behind the last record that was read, by topic and partition."""
-        found: dict[str, Ends] = {}
-        for topic, reader in self.readers.items():
-            found[topic] = reader.last()
-        return found
-
-    def _events(self, topic: str) -> pl.DataFrame:
-        """The events of a topic that count, numbered, with coupons where distinct values are counted."""
-        events = self.readers[topic].events()
-        if not len(events):
-            return events
-        distinct = {c.column for view in self._views(topic) for c in view.columns if "distinct" in c.partials}
-        events = events.filter(pl.col("_first"))
-        return with_coupons(events, distinct, self.plan.distinct_precision)
+        self.sources.read()
+        events = self.sources.events(view.source_topic)
+        return (of_entities(view, events, chosen) if len(events) else events), online
 
     def _choose(self, there: Mapping[str, list[Entity]]) -> dict[str, list[Entity]]:
         """Return the entities of the sample, of what is in the store and what is in the log."""
-        assert self._lot is not None
+        lot = self.sources.lot
+        assert lot is not None
         chosen = {}
         for view in self.plan.views.values():
-            events = self.readers[view.source_topic].events()
+            events = self.sources.readers[view.source_topic].events()
             known: list[Entity] = []
             if len(events):
                 known = (
@@ -236,14 +181,14 @@ class Verifier:
                     .unique()
                     .rows()
                 )
-            chosen[view.name] = self._lot.chosen(view, [*known, *there[view.name]])
+            chosen[view.name] = lot.chosen(view, [*known, *there[view.name]])
         return chosen
 
     def _read_store(self, wanted: Mapping[str, Iterable[Entity]]) -> dict[str, OnlineRows]:
         self.progress("reading the online store")
         found = {}
         for view in self.plan.views.values():
-            partitions = len(self.readers[view.source_topic].ends)
+            partitions = len(self.sources.readers[view.source_topic].ends)
             rows = read_rows(self.store, view, self.plan.project, wanted[view.name], partitions, self.pause)
             found[view.name] = rows
         return found
@@ -252,14 +197,14 @@ class Verifier:
         self, report: Report, online: Mapping[str, OnlineRows], chosen: Mapping[str, list[Entity]] | None
     ) -> None:
         """Compare these rows with their events; what was compared before of the same entities is replaced."""
-        for topic in self.readers:
-            with _timed(report, "log"):
-                events = self._events(topic)
-            reader = self.readers[topic]
+        for topic in self.sources.readers:
+            with report.timed("log"):
+                events = self.sources.events(topic)
+            reader = self.sources.readers[topic]
             self._judged[topic] = Judged(
                 reader.key, reader.records, reader.events(), reader.rejected(), self.common.get(topic, {})
             )
-            for view in self._views(topic):
+            for view in self.sources.views(topic):
                 self.progress(f"comparing {view.name}")
                 self.compared[view.name] = self._compare_view(report, view, events, online[view.name], chosen)
 
@@ -271,36 +216,17 @@ class Verifier:
         online: OnlineRows,
         chosen: Mapping[str, list[Entity]] | None,
     ) -> Compared:
-        if not len(events):
-            kept = self.readers[view.source_topic].since_ms == 0
-            findings = [
-                Finding("extra-row", "online", view.name, row.entity, "tiles", "", None, "a row")
-                for row in online.rows
-                if kept
-            ]
-            return Compared(view, events, online, TileCheck(), findings, {row.entity for row in online.rows})
-        count = int(events["_event"].max()) + 1  # type: ignore[arg-type]
-        if chosen is not None:
-            events = _of(view, events, chosen[view.name])
-        with _timed(report, "tiles"):
-            mine = events_of(view, events, online)
-            common = self.common.get(view.source_topic, {})
-            check = compare_tiles(view, mine, online, common, count, self.readers[view.source_topic].since_ms)
-            rows = list(compare_rows(view, mine, online, check.partly))
-        with _timed(report, "values"):
-            skip = check.moving | check.partly
-            skip[[number for _, number in rows]] = True
-            values, differing = compare_values(
-                view, mine, online, report.at_ms, skip, self.plan.distinct_precision, self.pause
-            )
-        report.values += values
-        whole = {online.rows[number].entity for finding, number in rows if finding.kind in _WHOLE}
-        findings = [f for f in check.findings if f.entity not in whole or f.kind not in _OF_TILES]
-        findings += [finding for finding, _ in rows] + [finding for finding, _ in differing]
-        doubtful = {f.entity for f in findings} | {
-            online.rows[number].entity for number in np.flatnonzero(check.moving).tolist()
-        }
-        return Compared(view, mine, online, check, findings, doubtful)
+        return compare_view(
+            report,
+            view,
+            events,
+            online,
+            chosen=None if chosen is None else chosen[view.name],
+            common=self.common.get(view.source_topic, {}),
+            since_ms=self.sources.readers[view.source_topic].since_ms,
+            precision=self.plan.distinct_precision,
+            pause=self.pause,
+        )
 
     def _look_again(self, report: Report, positions: Positions) -> None:
         """Read what differs once more, as long as anything of it moves."""
@@ -317,15 +243,17 @@ class Verifier:
             before = {name: self.compared[name] for name in doubtful}
             chosen = {name: doubtful.get(name, []) for name in self.compared}
             online = self._read_store(chosen)
-            new = self._read_log()
-            same = not new and all(_same(before[name].online, online[name]) for name in doubtful)
+            new = self.sources.read()
+            same = not new and all(same_rows(before[name].online, online[name]) for name in doubtful)
             values = report.values
             for name in doubtful:
                 view = self.plan.views[name]
-                again = self._compare_view(report, view, self._events(view.source_topic), online[name], chosen)
+                again = self._compare_view(
+                    report, view, self.sources.events(view.source_topic), online[name], chosen
+                )
                 first = before[name]
                 report.looked_again += len(first.doubtful - again.doubtful)
-                _settle(first, again)
+                settle(first, again)
             report.values = values
             fewer = sum(len(self.compared[name].doubtful) for name in doubtful) < sum(
                 map(len, doubtful.values())
@@ -339,11 +267,11 @@ class Verifier:
             report.notes.append(f"{moving} rows kept moving: their tiles were compared, their features not")
 
     def _accounts(self, report: Report) -> None:
-        for topic, reader in self.readers.items():
+        for topic, reader in self.sources.readers.items():
             letters, judged = read_letters(self.kafka, topic), self._judged[topic]
             report.add(rejected_findings(self.broker, reader, letters, "flink.", judged.common))
-            checks = {view.name: self.compared[view.name].check for view in self._views(topic)}
-            report.topics[topic] = source_account(judged, self._views(topic), checks)
+            checks = {view.name: self.compared[view.name].check for view in self.sources.views(topic)}
+            report.topics[topic] = source_account(judged, self.sources.views(topic), checks)
 
     def _agents(self, report: Report) -> None:
         """Every event that an agent or the label view passed came to a derived event or a dead letter."""
@@ -358,14 +286,16 @@ class Verifier:
             self.progress(f"comparing {source} with {target}")
             derived = TopicReader(self.broker, self.registry, target, ["cause_id"], self.pause)
             derived.read(self.broker.ends(target))
-            reader = self.readers.get(source) or TopicReader(self.broker, self.registry, source, [], self.pause)
+            reader = self.sources.readers.get(source) or TopicReader(
+                self.broker, self.registry, source, [], self.pause
+            )
             reader.read(self.broker.ends(source))
             whole = not any(self.broker.firsts(source).values())
             account, findings = agent_account(
                 reader, derived.events(), agent, letters.of(agent), upto, whole, waiting
             )
             report.add(findings)
-            if source not in self.readers:
+            if source not in self.sources.readers:
                 report.add(rejected_findings(self.broker, reader, letters, agent, upto))
                 report.topics[source] = account
             else:
@@ -381,7 +311,7 @@ class Verifier:
             topics = random.sample(topics, min(_TABLES, len(topics)))
         for topic in topics:
             self.progress(f"comparing the lake's {topic}")
-            reader = self.readers.get(topic)
+            reader = self.sources.readers.get(topic)
             check = verify_table(
                 root, self.broker, self.registry, topic, reader=reader, sampled=sampled, pause=self.pause
             )
@@ -407,7 +337,7 @@ class Verifier:
         """
         latest = 0
         least = 0
-        for topic, reader in self.readers.items():
+        for topic, reader in self.sources.readers.items():
             events = reader.events()
             if not len(events):
                 continue
@@ -421,13 +351,6 @@ class Verifier:
             yield Finding("clock", "online", CLOCK_KEY, (), "", "", max(least, latest), after)
 
 
-def _of(view: ViewPlan, events: pl.DataFrame, entities: Sequence[Entity]) -> pl.DataFrame:
-    """Return the events of some entities."""
-    keys = list(view.entity)
-    only = pl.DataFrame(list(entities), schema=dict.fromkeys(keys, pl.String), orient="row")
-    return events.with_columns(pl.col(key).cast(pl.String) for key in keys).join(only, on=keys, how="semi")
-
-
 def _agents() -> list[tuple[str, str, str]]:
     """Return (agent, source, target) of what derives events, as the catalogue declares it."""
     found = []
@@ -438,33 +361,3 @@ def _agents() -> list[tuple[str, str, str]]:
                 sources = [s.name for s in CATALOGUE.values() if writer in s.readers]
                 found += [(writer, name, target.name) for name in sources if (writer, name) not in LOOKED_UP]
     return found
-
-
-def _same(first: OnlineRows, again: OnlineRows) -> bool:
-    """Whether nothing of the rows that were read again has moved."""
-    before = {row.entity: (row.value, row.version, row.stamp_ms) for row in first.rows}
-    return all(before.get(row.entity) == (row.value, row.version, row.stamp_ms) for row in again.rows)
-
-
-def _settle(first: Compared, again: Compared) -> None:
-    """Replace what was found of the rows that were read again; the rest of the comparison stands."""
-    seen = first.doubtful
-    first.findings = [each for each in first.findings if each.entity not in seen] + again.findings
-    first.doubtful = again.doubtful
-    first.check.applied |= again.check.applied[: len(first.check.applied)]
-    again_moving = {again.online.rows[n].entity for n in np.flatnonzero(again.check.moving).tolist()}
-    for number, row in enumerate(first.online.rows):
-        if row.entity in seen:
-            first.check.moving[number] = row.entity in again_moving
-
-
-class _timed:  # noqa: N801
-    def __init__(self, report: Report, name: str) -> None:
-        self._report, self._name = report, name
-
-    def __enter__(self) -> None:
-        self._began = time.monotonic()
-
-    def __exit__(self, *_: object) -> None:
-        spent = self._report.timings.get(self._name, 0.0) + time.monotonic() - self._began
-        self._report.timings[self._name] = round(spent, 3)

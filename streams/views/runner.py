@@ -1,7 +1,9 @@
 """The view runner: one small loop that keeps a store true to its topics.
 
-Each partition starts from the position in the store, never from the consumer group; the group's offsets are
-committed afterwards for the sake of lag monitors alone.
+Each partition starts from the position in the store, never from the consumer group. The runner takes all
+partitions for itself and is no member of the group, so a broker that comes back has nobody to fence and no
+rebalance is waited for: a second runner is kept out by the store, which refuses a position that is not its own
+last one. Offsets are committed afterwards, each second and with the time as metadata, for whoever watches.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from connectors.errors import translated
-from connectors.kafka import consumer, dead_letter, producer
+from connectors.kafka import consumer, dead_letter, partition_counts, producer, retrying
 from connectors.settings import KafkaSettings
 from schemas.errors import DealerIQError
 from streams.metrics import StageMeters
@@ -41,8 +43,8 @@ class ViewRunner:
     """Applies a view's topics in batches until stopped.
 
     `batch_records` bounds a batch; one that is not full goes after `poll_ms`, so that a quiet topic is readable
-    at once. `group` is the consumer group (`dealeriq-<view>`). While the store is away batches wait, and
-    nothing is fetched beyond them; the group is kept.
+    at once. `group` is the consumer group (`dealeriq-<view>`) that offsets are committed for. While the store
+    is away batches wait, and nothing is fetched beyond what the client holds already.
     """
 
     def __init__(
@@ -59,34 +61,55 @@ class ViewRunner:
         self._group = group or f"dealeriq-{view.name}"
         self._batch_records, self._poll_s = batch_records, poll_ms / 1000
         self._meters = StageMeters(view.name)
-        self._failure: BaseException | None = None
         self._next: dict[tuple[str, int], int] = {}
 
     def run(self) -> None:
         """Run until `stop` is set. Raises PositionBeyondLogError and what the view does not ask to retry."""
-        source = consumer(self._kafka, self._group, f"{self._group}-0")
+        source = consumer(self._kafka, self._group)
         letters = producer(self._kafka)
         try:
-            source.subscribe(list(self._view.topics), on_assign=self._assign, on_revoke=self._revoke)
+            source.assign(self._places(source))
             reported = time.monotonic()
             while not self._stop.is_set():
                 messages = self._fetch(source)
                 if messages:
-                    self._apply(source, letters, messages)
+                    self._apply(letters, messages)
                 if time.monotonic() - reported >= _REPORT_S:
-                    self._patiently(self._view.tick, source)
+                    self._patiently(self._view.tick)
                     self._report(source)
                     reported = time.monotonic()
         finally:
             letters.flush(10)
             source.close()
 
+    def _places(self, source: Consumer) -> list[TopicPartition]:
+        """Where to go on in each partition; nowhere where the runner is stopped before every topic is there."""
+        counts: dict[str, int] = {}
+        while missing := [each for each in self._view.topics if each not in counts]:
+            counts = partition_counts(self._kafka)
+            missing = [each for each in missing if each not in counts]
+            if missing:
+                log.warning("topics are not there yet", view=self._view.name, topics=missing)
+                if self._stop.wait(_REPORT_S):
+                    return []
+        held = self._patiently(self._view.positions) or {}
+        for name in self._view.topics:
+            for partition in range(counts[name]):
+                self._next[name, partition] = self._start(source, name, partition, held.get((name, partition)))
+        return [TopicPartition(*where, offset) for where, offset in self._next.items()]
+
+    def _start(self, source: Consumer, name: str, partition: int, held: int | None) -> int:
+        where = TopicPartition(name, partition)
+        low, high = retrying(lambda: source.get_watermark_offsets(where, timeout=10), self._kafka)
+        if held is not None and held > high:
+            raise PositionBeyondLogError(
+                f"{name}[{partition}]: {self._view.name} holds position {held}, and the topic ends at {high}"
+            )
+        return int(low if held is None else max(held, low))
+
     def _fetch(self, source: Consumer) -> list[Any]:
-        found = source.consume(self._batch_records, self._poll_s)
-        if self._failure is not None:
-            raise self._failure
         good = []
-        for message in found:
+        for message in source.consume(self._batch_records, self._poll_s):
             error = message.error()
             if error is None:
                 good.append(message)
@@ -96,9 +119,9 @@ class ViewRunner:
                 self._meters.error(error.name())
         return good
 
-    def _apply(self, source: Consumer, letters: Any, messages: Sequence[Any]) -> None:
+    def _apply(self, letters: Any, messages: Sequence[Any]) -> None:
         with self._meters.batch():
-            unreadable = self._patiently(lambda: self._view.apply(messages), source)
+            unreadable = self._patiently(lambda: self._view.apply(messages))
         for message, reason in unreadable or ():
             dead_letter(letters, message, reason, self._view.name)
         if unreadable:
@@ -108,16 +131,12 @@ class ViewRunner:
         for message in messages:
             self._next[message.topic(), message.partition()] = message.offset() + 1
 
-    def _patiently(self, action: Callable[[], T], source: Consumer | None) -> T | None:
-        """Do what a store may refuse for a while; None where the runner was stopped before it succeeded."""
+    def _patiently(self, action: Callable[[], T]) -> T:
+        """Do what a store may refuse for a while. Raises its last refusal where the runner is stopped first."""
         wait_s = _FIRST_WAIT_S
-        paused: list[TopicPartition] = []
         while True:
             try:
-                result = action()
-                if paused and source is not None:
-                    source.resume(paused)
-                return result
+                return action()
             except self._view.retried as failure:
                 self._meters.error(failure)
                 known = translated(failure)
@@ -127,45 +146,18 @@ class ViewRunner:
                     error=known.told if known else str(failure),
                     wait_s=wait_s,
                 )
-                if source is not None:
-                    # Paused partitions let the consumer be polled, which keeps its place in the group.
-                    if not paused:
-                        paused = source.assignment()
-                        source.pause(paused)
-                    source.poll(0)
                 if self._stop.wait(wait_s):
                     raise
                 wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
 
-    def _assign(self, source: Consumer, partitions: list[TopicPartition]) -> None:
-        try:
-            held = self._patiently(self._view.positions, None) or {}
-            for each in partitions:
-                offset = held.get((each.topic, each.partition))
-                low, high = source.get_watermark_offsets(TopicPartition(each.topic, each.partition), timeout=10)
-                if offset is not None and offset > high:
-                    raise PositionBeyondLogError(
-                        f"{each.topic}[{each.partition}]: {self._view.name} holds position {offset}, "
-                        f"and the topic ends at {high}"
-                    )
-                each.offset = low if offset is None else max(offset, low)
-                self._next[each.topic, each.partition] = each.offset
-            source.assign(partitions)
-        except BaseException as failure:
-            # Raised again by the loop: librdkafka swallows what a callback raises.
-            self._failure = failure
-
-    def _revoke(self, source: Consumer, partitions: list[TopicPartition]) -> None:
-        for each in partitions:
-            self._next.pop((each.topic, each.partition), None)
-
     def _report(self, source: Consumer) -> None:
+        now = f"{time.time_ns() // 1_000_000}"
         offsets = []
         for (topic, partition), offset in self._next.items():
             where = TopicPartition(topic, partition, offset)
             _, high = source.get_watermark_offsets(where, cached=True)
             if high >= 0:
                 self._meters.lag(topic, partition, max(high - offset, 0))
-            offsets.append(where)
+            offsets.append(TopicPartition(topic, partition, offset, metadata=now))
         if offsets:
             source.commit(offsets=offsets, asynchronous=True)

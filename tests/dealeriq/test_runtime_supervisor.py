@@ -109,8 +109,14 @@ def test_an_address_that_is_set_is_used(tmp_path: Path) -> None:
 @pytest.mark.fault
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_however_it_ends_nothing_is_left(tmp_path: Path, number: signal.Signals) -> None:
+    # Tests that run in the background ignore some signals, and their children would, too.
     code = f"""
-        import sys, time
+        import signal, sys, time
+        number = signal.Signals({int(number)})
+        if number == signal.SIGINT:
+            signal.signal(number, signal.default_int_handler)
+        elif number != signal.SIGKILL:
+            signal.signal(number, signal.SIG_DFL)
         from dealeriq.runtime import Supervisor
         from dealeriq.settings import load
         with Supervisor(load({{}}), ("redis",), {str(tmp_path)!r}, prefer_default_ports=False) as supervisor:

@@ -63,41 +63,55 @@ def trainer(settings: Settings, log: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, env=environment, stderr=log.open("ab"), start_new_session=True)
 
 
-@pytest.mark.services
-def test_a_request_becomes_a_champion_and_each_step_is_in_the_log(place: Settings, tmp_path: Path) -> None:
-    """The trainer is killed with its child while it trains, and started again."""
-    for number in range(2):
-        send(place.kafka, place.registry, MODEL, "schedule", f"weekly {number}", cause=f"{tmp_path}-{number}")
-    writer = producer(place.kafka)
-    writer.produce(TOPIC, b"poison", key=b"x")
-    writer.flush()
-    said = tmp_path / "trainer.log"
-    first = trainer(place, said)
-    try:
-        until(lambda: "\ntraining\n" in said.read_text() or "is champion" in said.read_text())
-    finally:
-        os.killpg(first.pid, signal.SIGKILL)
-        first.wait()
-    with LifecycleLog(place.kafka, place.registry) as log:
-        log.catch_up()
-        assert log.registry.state(MODEL).versions == {}  # nothing half done
-        second = trainer(place, said)
+class Trained:
+    """What a trainer did that was killed with its child while it trained, and started again."""
+
+    def __init__(self, place: Settings, said: Path) -> None:
+        for number in range(2):
+            send(place.kafka, place.registry, MODEL, "schedule", f"weekly {number}", cause=f"{said}-{number}")
+        writer = producer(place.kafka)
+        writer.produce(TOPIC, b"poison", key=b"x")
+        writer.flush()
+        first = trainer(place, said)
         try:
-            until(lambda: log.catch_up() and log.registry.state(MODEL).champion)
-            until(lambda: "aliases" in said.read_text() or _alias(place) is not None)
+            until(lambda: "\ntraining\n" in said.read_text() or "is champion" in said.read_text())
         finally:
-            second.send_signal(signal.SIGTERM)
-            second.wait(60)
-        state = log.registry.state(MODEL)
-        steps = [(each.stage, each.reason, each.void) for each in log.registry.history if each.model == MODEL]
-    assert second.returncode == 0, said.read_text()
-    assert steps == [("registered", "training", ""), ("champion", "gates", "")]
-    assert "training for 2 request(s)" in said.read_text()
-    version = state.versions[state.champion or ""]
+            os.killpg(first.pid, signal.SIGKILL)
+            first.wait()
+        with LifecycleLog(place.kafka, place.registry) as log:
+            log.catch_up()
+            self.versions_after_kill = dict(log.registry.state(MODEL).versions)
+            second = trainer(place, said)
+            try:
+                until(lambda: log.catch_up() and log.registry.state(MODEL).champion)
+                until(lambda: "aliases" in said.read_text() or _alias(place) is not None)
+            finally:
+                second.send_signal(signal.SIGTERM)
+                self.exit_code = second.wait(60)
+            self.state = log.registry.state(MODEL)
+            self.steps = [
+                (each.stage, each.reason, each.void) for each in log.registry.history if each.model == MODEL
+            ]
+        self.alias, self.said = _alias(place), said.read_text()
+        self.champion = self.state.versions[self.state.champion or ""]
+
+
+@pytest.fixture(scope="module")
+def trained(place: Settings, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    return Trained(place, tmp_path_factory.mktemp("trained") / "trainer.log")
+
+
+@pytest.mark.services
+def test_a_request_becomes_a_champion_and_each_step_is_in_the_log(place: Settings, trained: Trained) -> None:
+    assert trained.versions_after_kill == {}  # nothing half done
+    assert trained.exit_code == 0, trained.said
+    assert trained.steps == [("registered", "training", ""), ("champion", "gates", "")]
+    assert "training for 2 request(s)" in trained.said
+    version = trained.champion
     session = Session(Path(version.artifact))
     assert (session.version, session.description.sha256) == (version.version, version.sha256)
     assert session.description.run_id == version.run_id != ""
-    assert _alias(place) == version.run_id  # MLflow shows the same
+    assert trained.alias == version.run_id  # MLflow shows the same
     assert any(each.value == b"poison" for each in dead_letters(place.kafka, TOPIC))
 
 
@@ -162,25 +176,17 @@ def test_of_two_people_one_wins_and_a_rollback_goes_back(place: Settings) -> Non
 
 
 @pytest.mark.services
-def test_the_commands_tell_and_change_the_registry(place: Settings, tmp_path: Path) -> None:
+def test_the_commands_tell_and_change_the_registry(place: Settings, trained: Trained, tmp_path: Path) -> None:
+    held = trained.champion.version
     with LifecycleLog(place.kafka, place.registry) as log:
         log.catch_up()
-        before = log.registry.state(MODEL)
-        held = before.champion
-        if held is None:
-            pytest.skip("needs the champion of the trainer's test")
         # A version that someone else made: the same model under another name.
         copy = tmp_path / "copy"
-        shutil.copytree(before.versions[held].artifact, copy)
+        shutil.copytree(trained.champion.artifact, copy)
         log.write(
-            MODEL,
-            "20170101-other",
-            "registered",
-            "new",
-            cause=str(tmp_path),
-            reason="training",
-            artifact=str(copy),
-        )
+            MODEL, "20170101-other", "registered", "new",
+            cause=str(tmp_path), reason="training", artifact=str(copy),
+        )  # fmt: skip
     told = json.loads(cli(place, "ls", MODEL, "--json").stdout)
     assert told["champion"] == held
     assert set(told["versions"]) >= {held, "20170101-other"}

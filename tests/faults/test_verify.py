@@ -333,7 +333,7 @@ def test_letters_and_events_without_a_cause_are_named_and_letters_written_anew(
     assert report.clean, lines(report)
     settings = system.supervisor.settings
     one, _ = check(system)
-    good = one.readers["orders"].events().row(0, named=True)
+    good = one.sources.readers["orders"].events().row(0, named=True)
     place = int(good["_partition"]), int(good["_offset"])
     headers = dead_letter_headers("orders", *place, None, "nothing is wrong with it", "flink.validate")
     end = one.broker.ends("orders.dlq")[0]

@@ -40,6 +40,9 @@ rootLogger.level = WARN
 rootLogger.appenderRef.out.ref = OUT
 logger.jobs.name = org.apache.flink.runtime.executiongraph.ExecutionGraph
 logger.jobs.level = INFO
+# Each sink's committers take the same metric's name, which Flink then says at every start of a job.
+logger.metrics.name = org.apache.flink.metrics.MetricGroup
+logger.metrics.level = ERROR
 """
 
 
