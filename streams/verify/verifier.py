@@ -48,7 +48,9 @@ if TYPE_CHECKING:
 __all__ = ["CLOCK_KEY", "Verifier"]
 
 CLOCK_KEY = "dealeriq:clock"
-_LOOK_S, _PACE_S = 1.0, 32.0
+_LOOK_S = 1.0
+# What a row lacks may be on its way; of a view whose entities gather several keys' events, anything may.
+_LACKING = {"behind", "missing-tile", "missing-row"}
 _TABLES = 3  # of the lake, in a sample
 
 
@@ -67,6 +69,7 @@ class Verifier:
         progress: takes a line about what is being done.
         pause: called between batches, so that a verifier in the background can stand back.
         wait_s: longest wait for the common position to reach what was read.
+        patience_s: longest wait for tiles that are on their way; Flink holds none longer than 30 s.
     """
 
     kafka: KafkaSettings
@@ -79,6 +82,7 @@ class Verifier:
     progress: Callable[[str], None] = lambda line: None
     pause: Callable[[], None] = lambda: None
     wait_s: float = 15.0
+    patience_s: float = 32.0
     broker: Broker = field(init=False)
     sources: Sources = field(init=False)
     tables: dict[str, LakeCheck] = field(default_factory=dict)
@@ -230,7 +234,7 @@ class Verifier:
 
     def _look_again(self, report: Report, positions: Positions) -> None:
         """Read what differs once more, as long as anything of it moves."""
-        patience = time.monotonic() + _PACE_S
+        patience = time.monotonic() + self.patience_s
         while True:
             doubtful = {name: sorted(each.doubtful) for name, each in self.compared.items() if each.doubtful}
             if not doubtful:
@@ -259,12 +263,20 @@ class Verifier:
                 map(len, doubtful.values())
             )
             # What Flink holds back comes within its longest pause; a wrong row that nothing moves stays wrong.
-            if time.monotonic() > patience and (same or not fewer):
+            over = time.monotonic() > patience or not any(map(self._may_come, doubtful))
+            if over and (same or not fewer):
                 break
             time.sleep(_LOOK_S)
         moving = sum(int(each.check.moving.sum()) for each in self.compared.values() if not each.findings)
         if moving:
             report.notes.append(f"{moving} rows kept moving: their tiles were compared, their features not")
+
+    def _may_come(self, name: str) -> bool:
+        """Whether time alone may settle what is doubtful of a view."""
+        compared = self.compared[name]
+        gathers = self.sources.readers[compared.view.source_topic].key not in compared.view.entity
+        moving = len(compared.doubtful) > len({each.entity for each in compared.findings})
+        return gathers or moving or any(each.kind in _LACKING for each in compared.findings)
 
     def _accounts(self, report: Report) -> None:
         for topic, reader in self.sources.readers.items():

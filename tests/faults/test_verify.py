@@ -73,8 +73,9 @@ def orders(system: System) -> Orders:
     return made
 
 
-def check(system: System, sample: int | None = None) -> tuple[Verifier, Report]:
+def check(system: System, sample: int | None = None, patience_s: float = 32.0) -> tuple[Verifier, Report]:
     one = verifier(system.supervisor.settings)
+    one.patience_s = patience_s
     one.wait_s = 300  # for a slow machine; it goes on as soon as the commits are there
     return one, one.run(sample=sample)
 
@@ -207,7 +208,7 @@ def test_every_change_by_hand_is_named_and_repaired_and_nothing_else(
     store.redis.hset(positions, partition, held - 1)
     clock = int(store.redis.get("dealeriq:clock"))
     store.redis.set("dealeriq:clock", clock + 3_600_000)
-    one, report = check(system)
+    one, report = check(system, patience_s=3.0)
     found: dict[tuple[str, tuple[str, ...]], set[str]] = {}
     for finding in report.findings:
         found.setdefault((finding.view, finding.entity), set()).add(finding.kind)
@@ -220,7 +221,7 @@ def test_every_change_by_hand_is_named_and_repaired_and_nothing_else(
     plan = Repairer(one).plan()
     assert {(each.view, each.entity) for each in plan} >= expected.keys()
     assert not any(each.done for each in plan)
-    _, again = check(system)
+    _, again = check(system, patience_s=3.0)
     assert not again.clean
     repaired = Repairer(one).execute()
     assert all(each.done for each in repaired), [each.line() for each in repaired]
