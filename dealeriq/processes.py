@@ -138,6 +138,15 @@ def score_view(settings: Settings) -> None:
     keep_scoring(settings, stop)
 
 
+def inference(settings: Settings) -> None:
+    """Answer the Open Inference Protocol with the models of the lifecycle."""
+    from dealeriq.inference.process import run
+
+    stop = _stop_on_signals()
+    _serve_metrics()
+    run(settings, stop)
+
+
 def insight_view(settings: Settings) -> None:
     """Keep insights readable."""
     from connectors.kafka import ensure_topics
@@ -244,6 +253,7 @@ PROCESSES: dict[str, Callable[[Settings], None]] = {
     "search": search,
     "score-view": score_view,
     "insight-view": insight_view,
+    "inference": inference,
     "player": player,
     "verifier": verifier,
     "warehouse": warehouse,

@@ -26,6 +26,7 @@ from connectors.settings import (
     RegistrySettings,
 )
 from dealeriq.http.settings import HttpSettings
+from dealeriq.inference.settings import InferenceSettings
 from dealeriq.running import found as running_system
 from dealeriq.search.settings import SearchSettings
 from dealeriq.warehouse.settings import WarehouseSettings
@@ -40,6 +41,7 @@ __all__ = [
     "FeatureSettings",
     "FlinkSettings",
     "HttpSettings",
+    "InferenceSettings",
     "InsightSettings",
     "RuntimeSettings",
     "ScoringSettings",
@@ -151,6 +153,7 @@ class Settings(BaseSettings):
     mlflow: MlflowSettings = Field(default_factory=lambda: MlflowSettings())
     scoring: ScoringSettings = Field(default_factory=lambda: ScoringSettings())
     insights: InsightSettings = Field(default_factory=lambda: InsightSettings())
+    inference: InferenceSettings = Field(default_factory=lambda: InferenceSettings())
     lake: LakeSettings = Field(default_factory=lambda: LakeSettings())
     verify: VerifySettings = Field(default_factory=lambda: VerifySettings())
     search: SearchSettings = Field(default_factory=lambda: SearchSettings())

@@ -13,7 +13,7 @@ from connectors.registry import Registry
 from dealeriq.runtime import Supervisor
 from dealeriq.runtime.services.probe import answers
 
-__all__ = ["PROCESSES", "SCORING", "SEARCH", "SERVICES", "System"]
+__all__ = ["INFERENCE", "PROCESSES", "SCORING", "SEARCH", "SERVICES", "System"]
 
 SERVICES = ("kafka", "registry", "redis", "flink")
 SCORING = ("score-view", "insight-view")
@@ -29,6 +29,8 @@ PROCESSES = (
 )
 SEARCH = ("embed-agent", "search")
 """What runs beside them with search.enabled."""
+INFERENCE = ("inference",)
+"""What runs beside them with inference.enabled."""
 
 
 @dataclass
@@ -57,10 +59,14 @@ class System:
         if settings.search.enabled:
             settings.search.port = self.supervisor.port("search", settings.search.port)
             settings.search.url = settings.search.address()
+        if settings.inference.enabled:
+            settings.inference.port = self.supervisor.port("inference", settings.inference.port)
+            settings.inference.grpc_port = self.supervisor.port("inference-grpc", settings.inference.grpc_port)
         names = [
             *PROCESSES,
             *(SEARCH if settings.search.enabled else ()),
             *(SCORING if settings.scoring.enabled else ()),
+            *(INFERENCE if settings.inference.enabled else ()),
             *(["warehouse"] if settings.warehouse.every_s is not None else []),
         ]
         for name in names:

@@ -85,11 +85,10 @@ def explain(
     from connectors.registry import Registry
     from dealeriq.settings import load
     from models.lifecycle_log import LifecycleLog
-    from models.runtime import Session
+    from models.runtime import Session, folder_of
     from streams.insights.explain import InsightNotFoundError, read_score
     from streams.insights.explain import explain as explained
     from streams.insights.store import InsightStore
-    from streams.scoring.served import folder_of
 
     settings = load()
     keep = settings.insights

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import socket
+import sys
+import threading
+from typing import Any
 
 import uvicorn
 
@@ -13,7 +16,7 @@ from dealeriq.http.settings import HttpSettings
 from dealeriq.http.source import FeatureSource
 from schemas.errors import DealerIQError
 
-__all__ = ["AddressTakenError", "listen", "serve"]
+__all__ = ["AddressTakenError", "beside", "listen", "serve"]
 
 
 class AddressTakenError(DealerIQError):
@@ -62,3 +65,22 @@ def serve(
     )
     servers.append(uvicorn.Server(config))
     servers[0].run(sockets=[listener or listen(settings)])
+
+
+def beside(application: Any, name: str, host: str, port: int) -> uvicorn.Server:
+    """Serve an ASGI application on a thread, and say where; it ends soon after `should_exit` is set.
+
+    Uvicorn leaves the signals to the main thread there, which ends in good order. Raises AddressTakenError.
+    """
+    listener = listen(HttpSettings(host=host, port=port))
+    bound = listener.getsockname()
+    print(f"{name} on http://{bound[0]}:{bound[1]}", file=sys.stderr, flush=True)
+    config = uvicorn.Config(
+        application, loop="uvloop", http="httptools", ws="none", lifespan="off", access_log=False,
+        log_level="warning", server_header=False, date_header=False, timeout_graceful_shutdown=5,
+    )  # fmt: skip
+    server = uvicorn.Server(config)
+    threading.Thread(
+        target=server.run, kwargs={"sockets": [listener]}, name=f"{name}-http", daemon=True
+    ).start()
+    return server

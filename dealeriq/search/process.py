@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from pathlib import Path
 
@@ -14,8 +13,7 @@ from connectors.registry import Registry
 from connectors.vectors import AnyOf
 from connectors.vectors.edge import EdgeIndex
 from connectors.vectors.folder import IndexFolder
-from dealeriq.http.server import listen
-from dealeriq.http.settings import HttpSettings
+from dealeriq.http.server import beside
 from dealeriq.search.app import SearchApplication
 from dealeriq.search.folder import current_version, folder_of, open_version
 from dealeriq.settings import Settings
@@ -85,7 +83,8 @@ class _Service:
             token = settings.http.token.get_secret_value() if settings.http.token else None
             limits = (settings.search.threads, settings.http.max_body_bytes, token)
             self._application = SearchApplication(searcher, *limits)
-            self._server = _start(settings, self._application)
+            search = settings.search
+            self._server = beside(self._application, "search", search.host, search.port)
         else:
             self._application.replace(searcher)
         return VectorView(index, self._encoder.identity, self._fetch_schema, vocabulary)
@@ -112,17 +111,3 @@ class _Service:
             elif self._folder.current() != version:
                 log.info("another version of the index takes over")
                 until.set()
-
-
-def _start(settings: Settings, application: SearchApplication) -> uvicorn.Server:
-    """Serve on a thread: uvicorn leaves the signals to the main thread there, which ends in good order."""
-    listener = listen(HttpSettings(host=settings.search.host, port=settings.search.port))
-    bound = listener.getsockname()
-    print(f"search on http://{bound[0]}:{bound[1]}", file=sys.stderr, flush=True)
-    config = uvicorn.Config(
-        application, loop="uvloop", http="httptools", ws="none", lifespan="off", access_log=False,
-        log_level="warning", server_header=False, date_header=False, timeout_graceful_shutdown=5,
-    )  # fmt: skip
-    server = uvicorn.Server(config)
-    threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="search-http", daemon=True).start()
-    return server

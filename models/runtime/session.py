@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from models.artifact import ArtifactError, Description, load
 from models.inputs import InputsError, assemble
+from models.oip.call import TensorInfo
 from models.settings import RuntimeSettings
 
 __all__ = ["RuntimeSettings", "Session", "providers"]
@@ -75,6 +76,16 @@ class Session:
     def version(self) -> str:
         """The model's version."""
         return self.description.version
+
+    @property
+    def tensors(self) -> tuple[TensorInfo, TensorInfo]:
+        """The file's one input and its one output, as the Open Inference Protocol describes them."""
+        told = self.description
+        columns = tuple(each.name for each in told.inputs)
+        return (
+            TensorInfo(self._input, "FP32", (-1, len(columns)), columns),
+            TensorInfo(self._output[0], "FP32", (-1, len(told.outputs)), told.outputs),
+        )
 
     def vectors(self, columns: Mapping[str, Any], time_ms: NDArray[np.int64]) -> Vectors:
         """Return the vectors of rows: `view__feature`, `@field` and key columns, and each row's time.

@@ -10,21 +10,19 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 import structlog
 from prometheus_client import Counter, Gauge
 
 from features.plan import Plan
-from models.artifact import ArtifactError
 from models.lifecycle import Lifecycle, ModelState
-from models.runtime import RuntimeSettings, Session
+from models.runtime import RuntimeSettings, Session, open_registered
 from schemas.errors import DealerIQError
 from streams.metrics import REGISTRY, StageMeters
+from streams.scoring.following import follow
 from streams.scoring.scorer import Scorer
 
-__all__ = ["Served", "ServedModels", "folder_of"]
+__all__ = ["FALLBACK", "SERVING", "SWAPS", "Served", "ServedModels"]
 
 _log = structlog.get_logger(__name__)
 _AGAIN_S = 30.0  # until a version that did not load is tried again: its folder may be on its way
@@ -93,14 +91,7 @@ class ServedModels:
 
         `catch_up` reads the log to its end and returns the registry; a broker that is away is tried again.
         """
-        while not stop.is_set():
-            try:
-                if self.refresh(catch_up()):
-                    changed()
-            except DealerIQError as error:
-                self._meters.error(error)
-                _log.warning("the lifecycle of models cannot be read; what is served stays", error=error.told)
-            stop.wait(every_s)
+        follow(self.refresh, catch_up, every_s, stop, self._meters, changed)
 
     def _serve(self, registry: Lifecycle, state: ModelState) -> Served | None:
         if state.champion is None:
@@ -133,15 +124,7 @@ class ServedModels:
         try:
             session = self._sessions.get(key)
             if session is None:
-                known = state.version(version)
-                session = Session(folder_of(known.artifact), self._settings)
-                if session.name != state.name or session.version != version:
-                    raise ArtifactError(
-                        f"{known.artifact} holds {session.name} {session.version}, and was registered as "
-                        f"{state.name} {version}"
-                    )
-                if known.sha256 and session.description.sha256 != known.sha256:
-                    raise ArtifactError(f"{known.artifact} holds another file than the one that was registered")
+                session = open_registered(state, version, self._settings)
             scorer = Scorer(session, self._plan, shadow=shadow, decided_at=decided)
         except DealerIQError as error:
             self._failed[key] = time.monotonic()
@@ -166,16 +149,6 @@ class ServedModels:
             SERVING.labels(name, version, _role(shadow)).set(1)
         SWAPS.labels(name).inc()
         _log.warning("models swapped", model=name, champion=after.get(False), challenger=after.get(True))
-
-
-def folder_of(artifact: str) -> Path:
-    """Return the folder of an artefact's address: a path or a `file:` URI. Raises ArtifactError for others."""
-    parts = urlsplit(artifact)
-    if parts.scheme not in ("", "file"):
-        raise ArtifactError(
-            f"{artifact} is not a folder that can be read here", remedy="Mount it, and register its path."
-        )
-    return Path(unquote(parts.path) if parts.scheme else artifact)
 
 
 def _decided_at(registry: Lifecycle, model: str, version: str, stage: str) -> int:
