@@ -21,8 +21,8 @@ class Timing:
 
     A mini-batch waits `flush_ms` twice (deduplicate, fold) while the job is live and `catch_up_ms` while it is
     behind. No more than `tiles_per_s` go out on average: whoever sent many waits, up to 10 s, and what changes
-    meanwhile is sent once. A job that is behind folds its backlog first: tiles wait three times as long as it
-    is behind, up to 30 s, or until it has caught up. An event id counts once within `dedupe_horizon_ms` of
+    meanwhile is sent once. A job that is more than 15 s behind folds its backlog first: tiles wait up to 30 s,
+    or until it has caught up. An event id counts once within `dedupe_horizon_ms` of
     processing time (0: no deduplication). `checkpoint_ms` is what is computed again after a crash.
     """
 

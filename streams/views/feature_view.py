@@ -48,7 +48,7 @@ class FeatureView(View):
             found |= writer.positions()
         return found
 
-    def apply(self, messages: Sequence[Any]) -> Sequence[tuple[Any, Exception]]:
+    def apply(self, messages: Sequence[Any]) -> None:
         """Fold tiles; a tile that is older than the stored one changes nothing."""
         by_topic: dict[str, list[Any]] = defaultdict(list)
         positions: dict[str, Position] = defaultdict(dict)
@@ -57,7 +57,6 @@ class FeatureView(View):
             positions[topic][topic, message.partition()] = message.offset() + 1
             if message.value() is not None:  # a tombstone: tiles end by retention, in the store, too
                 by_topic[topic].append(message)
-        unreadable: list[tuple[Any, Exception]] = []
         produced_ms: list[int] = []
         clock_ms = self._clock_ms
         for topic, moved in positions.items():
@@ -67,14 +66,13 @@ class FeatureView(View):
             for i, entity in enumerate(batch.entities):
                 if entity is not None:
                     updates[entity].append(i)
+            self.refuse([(some[i], failure) for i, failure in batch.unreadable])
             self._writers[topic].write_packed(batch.packed, updates, moved)
-            unreadable += [(some[i], failure) for i, failure in batch.unreadable]
             produced_ms += batch.ingested_ms
             clock_ms = max([clock_ms, *batch.packed.latest])
         self._move_clock(clock_ms)
         now_ms = time.time() * 1000
         self._meters.freshness([max(now_ms - each, 0.0) / 1000 for each in produced_ms])
-        return unreadable
 
     def _remembered(self) -> bytes | None:
         try:

@@ -38,7 +38,7 @@ class InsightView(View):
         """Return the position held in Redis."""
         return self._store.positions()
 
-    def apply(self, messages: Sequence[Any]) -> Sequence[tuple[Any, Exception]]:
+    def apply(self, messages: Sequence[Any]) -> None:
         """Append what is new."""
         behind: Position = {}
         unreadable: list[tuple[Any, Exception]] = []
@@ -65,6 +65,7 @@ class InsightView(View):
             stamps.append(message.timestamp()[1])
         held = self._store.known(list(entries))
         fresh = [each for each, at in zip(entries.values(), held, strict=True) if at is None]
+        self.refuse(unreadable)
         self._store.commit(fresh, behind)
         # One that is held from the same offset is the same record again: the view is being filled anew.
         duplicates += sum(
@@ -74,4 +75,3 @@ class InsightView(View):
             self._meters.count("duplicate", duplicates)
         now_ms = time.time() * 1000
         self._meters.freshness([max(now_ms - each, 0.0) / 1000 for each in stamps])
-        return unreadable

@@ -79,7 +79,7 @@ class LabelView(View):
         """Return the position held in Redis."""
         return self._store.positions()
 
-    def apply(self, messages: Sequence[Any]) -> Sequence[tuple[Any, Exception]]:
+    def apply(self, messages: Sequence[Any]) -> None:
         """Label what is complete, hold what is not; dead letters are kept here, before the position moves."""
         batch = self._batch(messages)
         asked = {name_of(record) for _, record in batch.feedback if record["subject_type"] in JOINED}
@@ -106,7 +106,6 @@ class LabelView(View):
         self._meters.freshness([max(now_ms - each, 0.0) / 1000 for each in began])
         if batch.feedback:
             self._meters.event_time(max(record["event_time"] for _, record in batch.feedback))
-        return ()
 
     def tick(self) -> None:
         """Label what has waited long enough without its subject."""

@@ -43,7 +43,7 @@ class LakeView(View):
             found |= {(name, number): offset for number, offset in table.positions().items()}
         return found
 
-    def apply(self, messages: Sequence[Any]) -> Sequence[tuple[Any, Exception]]:
+    def apply(self, messages: Sequence[Any]) -> None:
         """Append the messages, a commit a topic; what a table holds already is left out."""
         by_topic: defaultdict[str, list[Any]] = defaultdict(list)
         for message in messages:
@@ -53,7 +53,6 @@ class LakeView(View):
             behind = {record.partition(): record.offset() + 1 for record in records}
             self._tables[name].append(rows, behind)
             self._fresh(records)
-        return ()
 
     def _fresh(self, records: Sequence[Any]) -> None:
         """How long each record took to be readable, to a tenth of a second."""

@@ -11,13 +11,22 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from connectors.errors import translated
-from connectors.kafka import consumer, dead_letter, partition_counts, producer, retrying
+from connectors.kafka import (
+    KafkaUnavailableError,
+    Producer,
+    consumer,
+    dead_letter,
+    partition_counts,
+    producer,
+    retrying,
+)
 from connectors.settings import KafkaSettings
 from schemas.errors import DealerIQError
 from streams.metrics import StageMeters
@@ -62,18 +71,20 @@ class ViewRunner:
         self._batch_records, self._poll_s = batch_records, poll_ms / 1000
         self._meters = StageMeters(view.name)
         self._next: dict[tuple[str, int], int] = {}
+        self._refused: set[tuple[str, int, int]] = set()
 
     def run(self) -> None:
         """Run until `stop` is set. Raises PositionBeyondLogError and what the view does not ask to retry."""
         source = consumer(self._kafka, self._group)
         letters = producer(self._kafka)
+        self._view.letters = partial(self._refuse, letters)
         try:
             source.assign(self._places(source))
             reported = time.monotonic()
             while not self._stop.is_set():
                 messages = self._fetch(source)
                 if messages:
-                    self._apply(letters, messages)
+                    self._apply(messages)
                 if time.monotonic() - reported >= _REPORT_S:
                     self._patiently(self._view.tick)
                     self._report(source)
@@ -119,17 +130,26 @@ class ViewRunner:
                 self._meters.error(error.name())
         return good
 
-    def _apply(self, letters: Any, messages: Sequence[Any]) -> None:
+    def _apply(self, messages: Sequence[Any]) -> None:
         with self._meters.batch():
-            unreadable = self._patiently(lambda: self._view.apply(messages))
-        for message, reason in unreadable or ():
-            dead_letter(letters, message, reason, self._view.name)
-        if unreadable:
-            letters.flush(10)
-            self._meters.count("dead_letter", len(unreadable))
-        self._meters.count("applied", len(messages) - len(unreadable or ()))
+            self._patiently(lambda: self._view.apply(messages))
+        self._meters.count("applied", len(messages) - len(self._refused))
+        self._refused.clear()
         for message in messages:
             self._next[message.topic(), message.partition()] = message.offset() + 1
+
+    def _refuse(self, letters: Producer, unreadable: Sequence[tuple[Any, Exception]]) -> None:
+        """Keep dead letters; of a batch that is applied again, each once."""
+        for message, reason in unreadable:
+            place = message.topic(), message.partition(), message.offset()
+            if place not in self._refused:
+                dead_letter(letters, message, reason, self._view.name)
+                self._refused.add(place)
+                self._meters.count("dead_letter")
+        while letters.flush(10):
+            if self._stop.is_set():
+                raise KafkaUnavailableError("dead letters cannot be kept, and the view is to stop")
+            log.warning("no broker takes the dead letters, waiting", view=self._view.name)
 
     def _patiently(self, action: Callable[[], T]) -> T:
         """Do what a store may refuse for a while. Raises its last refusal where the runner is stopped first."""

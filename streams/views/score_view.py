@@ -94,7 +94,7 @@ class ScoreView(View):
         """Return the position held in Redis."""
         return self._store.positions()
 
-    def apply(self, messages: Sequence[Any]) -> Sequence[tuple[Any, Exception]]:
+    def apply(self, messages: Sequence[Any]) -> None:
         """Score what changed; tiles that cannot be read are the feature view's dead letters, not ours."""
         behind: Position = {}
         for message in messages:
@@ -112,7 +112,6 @@ class ScoreView(View):
             self._produce(produced)
         self._store.commit(scored, behind)
         self._count_produced(produced)
-        return ()
 
     def _changes(self, messages: Sequence[Any]) -> dict[tuple[str, ...], dict[tuple[str, ...], list[Any]]]:
         """The changed entities by their keys: each with its messages and event times, in the log's order."""

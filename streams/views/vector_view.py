@@ -79,7 +79,7 @@ class VectorView(View):
         """Return the position that the index holds."""
         return self._index.positions()
 
-    def apply(self, messages: Sequence[Any]) -> Sequence[tuple[Any, Exception]]:
+    def apply(self, messages: Sequence[Any]) -> None:
         """Fold messages; the position moves after all that they change is written."""
         batch = self._read(messages)
         states = self._states(batch)
@@ -87,10 +87,10 @@ class VectorView(View):
         self._write_chunks(batch, states)
         self._write_fields(changed, states, batch)
         self._index.put([states[owner].entry() for owner in changed])
+        self.refuse(batch.unreadable)
         self._index.move({(each.topic(), each.partition()): each.offset() + 1 for each in messages})
         now_ms = time.time() * 1000
         self._meters.freshness([max(now_ms - each.timestamp()[1], 0.0) / 1000 for each in messages])
-        return batch.unreadable
 
     def _read(self, messages: Sequence[Any]) -> _Batch:
         batch = _Batch()

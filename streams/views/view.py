@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 __all__ = ["Position", "View"]
@@ -33,11 +33,17 @@ class View(ABC):
         """Return the position that the store itself holds; empty for a new store."""
 
     @abstractmethod
-    def apply(self, messages: Sequence[Any]) -> Sequence[tuple[Any, Exception]]:
-        """Fold confluent-kafka messages and move the position past all of them.
+    def apply(self, messages: Sequence[Any]) -> None:
+        """Fold confluent-kafka messages, `refuse` what cannot be read, and move the position past them all."""
 
-        Returns the messages that cannot be read, each with its reason: the runner keeps them as dead letters.
-        """
+    letters: Callable[[Sequence[tuple[Any, Exception]]], None] | None = None
+    """Takes the messages that cannot be read, each with its reason, and returns when they are kept as dead
+    letters. The runner sets it."""
+
+    def refuse(self, unreadable: Sequence[tuple[Any, Exception]]) -> None:
+        """Have messages kept as dead letters: called before the position moves, so that a crash loses none."""
+        if unreadable and self.letters is not None:
+            self.letters(unreadable)
 
     def tick(self) -> None:  # noqa: B027
         """Do what time alone makes due. Called about once a second between batches, also when nothing comes."""

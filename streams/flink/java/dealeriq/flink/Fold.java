@@ -23,17 +23,17 @@ import org.apache.flink.streaming.runtime.streamrecord.StreamRecord;
  *
  * <p>Not every change is sent at once. A tile of a lazy grain waits while the entity's newest event lies in it, for until
  * then its parts are sent and say the same. And tiles are paced to `tiles_per_s`: whoever sends much then waits, and what
- * changes meanwhile is sent once, or never, if it falls out of retention before. While the job is behind, nobody can see
- * freshness: a backlog is folded first, and sent after three times as long as the job was behind, or when it has caught
- * up. Whether a tile waits is part of the state, so
- * a crash forgets none; coarse tiles are sent before fine ones, so that a reader never takes an older whole for its parts.
+ * changes meanwhile is sent once, or never, if it falls out of retention before. A backlog is folded first, and sent every
+ * 30 s or when it has been caught up with. Whether a tile waits is part of the state, so a crash forgets none; coarse
+ * tiles are sent before fine ones, so that a reader never takes an older whole for its parts.
  */
 final class Fold extends Bundler<Partial, Outgoing> {
     private static final long serialVersionUID = 1L;
     private static final long PRUNE_EVERY_MS = 3_600_000;
     private static final long CLOCK_SLACK_MS = 86_400_000;
     private static final long LONGEST_PAUSE_MS = 10_000;
-    private static final long LAGS_HELD = 3;
+    /** A shorter lag may come from sending itself: to hold more because of it would be to lag for ever. */
+    private static final long BACKLOG_MS = 15_000;
     private static final long LONGEST_HOLD_MS = 30_000;
 
     private final ViewSpec[] views;
@@ -202,10 +202,10 @@ final class Fold extends Bundler<Partial, Outgoing> {
 
     @Override
     void ticked(long wall) throws Exception {
-        boolean ready = wall >= pausedUntil && (lag() <= BEHIND_MS || wall >= heldUntil);
+        boolean ready = wall >= pausedUntil && (lag() <= BACKLOG_MS || wall >= heldUntil);
         if (!pending.isEmpty() && (ready || wall - lastInput >= idleMs)) {
             send(wall);
-            heldUntil = wall + Math.min(LAGS_HELD * lag(), LONGEST_HOLD_MS);
+            heldUntil = wall + LONGEST_HOLD_MS;
         }
     }
 
