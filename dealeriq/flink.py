@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 import structlog
+from prometheus_client import Gauge
 
 from connectors.registry import Registry
 from connectors.settings import AddressNotSetError
@@ -26,6 +27,7 @@ __all__ = ["job_counters", "keep_submitted", "submit_jobs", "target"]
 log = structlog.get_logger()
 _LOOK_S = 2.0
 _METERS = StageMeters("flink-jobs")
+_JOBS = Gauge("dealeriq_flink_jobs", "Flink jobs that this process has submitted and keeps running")
 _ENDED = ("FAILED", "CANCELED", "FINISHED")
 
 
@@ -82,6 +84,7 @@ def submit_jobs(settings: Settings) -> list[JobHandle]:
 def keep_submitted(settings: Settings, stop: threading.Event) -> None:
     """Submit the jobs, then look every two seconds whether a restarted cluster lost them, until `stop`."""
     handles = submit_jobs(settings)
+    _JOBS.set(len(handles))
     for handle in handles:
         print(f"{handle.name} runs as {handle.job_id}", file=sys.stderr, flush=True)
     rest = FlinkRest(target(settings).url)

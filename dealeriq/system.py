@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from connectors.kafka import ensure_topics
@@ -16,16 +16,16 @@ from dealeriq.runtime.services.probe import answers
 __all__ = ["INFERENCE", "PROCESSES", "SCORING", "SEARCH", "SERVICES", "System"]
 
 SERVICES = ("kafka", "registry", "redis", "flink")
+FIRST = ("flink-jobs", "feature-view", "http")
+"""What the first feature needs. On few cores it is read sooner when the others start after these."""
 SCORING = ("score-view", "insight-view")
 PROCESSES = (
-    "flink-jobs",
-    "feature-view",
+    *FIRST,
     "lake-view",
     "chat-agent",
     "label-view",
     "verifier",
     "trainer",
-    "http",
 )
 SEARCH = ("embed-agent", "search")
 """What runs beside them with search.enabled."""
@@ -42,8 +42,10 @@ class System:
     metrics: dict[str, str] = field(default_factory=dict)
     """Address of each process's metrics."""
 
-    def start(self) -> None:
+    def start(self, readable: Callable[[], None] = lambda: None) -> None:
         """Create topics, register schemas, start every process. Safe on a data folder that ran before.
+
+        `readable` is called as soon as features can be read, before the other processes are there.
 
         Raises what the supervisor, Kafka and the registry raise.
         """
@@ -69,11 +71,14 @@ class System:
             *(INFERENCE if settings.inference.enabled else ()),
             *(["warehouse"] if settings.warehouse.every_s is not None else []),
         ]
-        for name in names:
-            self.start_process(name, wait_s=0)
-        for name in names:
-            self.supervisor.wait_ready(name)
-        self.supervisor.publish()
+        for group in (names[: len(FIRST)], names[len(FIRST) :]):
+            for name in group:
+                self.start_process(name, wait_s=0)
+            for name in group:
+                self.supervisor.wait_ready(name)
+            self.supervisor.publish()
+            if group[0] == FIRST[0]:
+                readable()
 
     def start_process(
         self, name: str, *, once: bool = False, wait_s: float = 60.0, variables: Mapping[str, str] | None = None
@@ -91,7 +96,7 @@ class System:
         self.supervisor.start_process(
             name,
             [sys.executable, "-m", "dealeriq.processes", name],
-            lambda: answers(probe) is not None,
+            lambda: _is_ready(name, probe),
             environment={"DEALERIQ_METRICS_PORT": address.rpartition(":")[2], **(variables or {})},
             address=address,
             once=once,
@@ -108,6 +113,12 @@ class System:
             except OSError:
                 continue
         return found
+
+
+def _is_ready(name: str, probe: str) -> bool:
+    """Whether a process does its work: of the Flink jobs' one, whether they are submitted."""
+    body = answers(probe)
+    return body is not None and (name != "flink-jobs" or b"\ndealeriq_flink_jobs 0.0" not in body)
 
 
 def _samples(text: str) -> dict[str, float]:

@@ -49,12 +49,16 @@ def command(
         raise SettingsError(f"--speed is {speed!r}; it is a number of events a second, or `max`") from refused
     began = time.monotonic()
     with Supervisor(settings, services=SERVICES) as supervisor:
-        system = System(supervisor, clock="event")
-        system.start()
-        ready_s = time.monotonic() - began
-        _say(f"ready after {ready_s:.1f} s; features at {supervisor.settings.http.url}")
-        system.start_process("player", once=True)
+        system, ready_s = System(supervisor, clock="event"), 0.0
+
+        def play() -> None:
+            nonlocal ready_s
+            ready_s = time.monotonic() - began
+            _say(f"ready after {ready_s:.1f} s; features at {supervisor.settings.http.url}")
+            system.start_process("player", once=True)
+
         try:
+            system.start(readable=play)
             if leave or not sys.stdout.isatty():
                 outcome = _to_the_end(system, ready_s)
             else:
