@@ -15,6 +15,8 @@ from schemas.errors import ContractError, DealerIQError
 __all__ = [
     "CertificateError",
     "DiskFullError",
+    "GraphRefusedError",
+    "GraphUnavailableError",
     "KafkaRefusedError",
     "KafkaUnavailableError",
     "MessageRefusedError",
@@ -73,6 +75,20 @@ class RedisRefusedError(DealerIQError):
     exit_code = 3
 
 
+class GraphUnavailableError(DealerIQError):
+    """Neo4j did not answer, or cannot do it now: it starts, has no room, or is busy."""
+
+    remedy = "Check graph.url and that Neo4j is up; what waits for it goes on by itself, and nothing is lost."
+    exit_code = 4
+
+
+class GraphRefusedError(DealerIQError):
+    """Neo4j answered, and would not do it: wrong user, password, database or address, or no rights."""
+
+    remedy = "Check graph.url, graph.username, graph.password and graph.database, and the user's rights."
+    exit_code = 3
+
+
 class CertificateError(DealerIQError):
     """A certificate or key that a setting names cannot be read, or is none."""
 
@@ -107,6 +123,10 @@ def translated(error: BaseException) -> DealerIQError | None:
         return _of_kafka(kafka.KafkaError, error.args[0])
     if (redis := sys.modules.get("redis.exceptions")) is not None and isinstance(error, redis.RedisError):
         return _of_redis(redis, error)
+    if (neo4j := sys.modules.get("neo4j.exceptions")) is not None and isinstance(
+        error, neo4j.Neo4jError | neo4j.DriverError
+    ):
+        return _of_neo4j(neo4j, error)
     if isinstance(error, OSError):
         return _of_system(error)
     return None
@@ -145,6 +165,13 @@ def _of_redis(redis: Any, error: BaseException) -> DealerIQError:
     if isinstance(error, redis.ConnectionError | redis.TimeoutError):
         return RedisUnavailableError(f"Redis does not answer: {words}")
     return RedisRefusedError(f"Redis answered with an error: {words}")
+
+
+def _of_neo4j(neo4j: Any, error: BaseException) -> DealerIQError:
+    words = str(error) or type(error).__name__
+    if isinstance(error, neo4j.ClientError | neo4j.ConfigurationError):
+        return GraphRefusedError(f"Neo4j refuses us: {words}")
+    return GraphUnavailableError(f"Neo4j cannot do it now: {words}")
 
 
 def _of_system(error: OSError) -> DealerIQError | None:

@@ -167,6 +167,32 @@ def insight_view(settings: Settings) -> None:
     ).run()
 
 
+def graph_view(settings: Settings) -> None:
+    """Keep the graph."""
+    from connectors.kafka import ensure_topics
+    from connectors.neo4j.driver import connect
+    from connectors.registry import Registry
+    from streams.graph.store import GraphStore
+    from streams.views.graph_view import GRAPH_VIEW, GraphView
+    from streams.views.runner import ViewRunner
+
+    os.nice(5)  # who serves features goes first
+    stop = _stop_on_signals()
+    _serve_metrics()
+    with connect(settings.graph) as driver:
+        store = GraphStore(driver, settings.graph.database, GRAPH_VIEW)
+        view = GraphView(store, Registry(settings.registry).schema)
+        ensure_topics(settings.kafka, view.topics)
+        ViewRunner(
+            settings.kafka,
+            view,
+            stop=stop,
+            batch_records=settings.graph.batch_records,
+            poll_ms=_GRAPH_POLL_MS,
+            group=f"{settings.features.project}-{view.name}",
+        ).run()
+
+
 def player(settings: Settings) -> None:
     """Play the carried orders, chats and feedback."""
     from connectors.player import Player, PlayOptions, PlayStats
@@ -254,6 +280,7 @@ PROCESSES: dict[str, Callable[[Settings], None]] = {
     "score-view": score_view,
     "insight-view": insight_view,
     "inference": inference,
+    "graph-view": graph_view,
     "player": player,
     "verifier": verifier,
     "warehouse": warehouse,
@@ -261,6 +288,7 @@ PROCESSES: dict[str, Callable[[Settings], None]] = {
     "http": http,
 }
 _WITHOUT_KAFKA = ("http",)
+_GRAPH_POLL_MS = 100  # a transaction costs as much as a hundred lines: a few more share it
 _LABEL_BATCH = 1_000  # a batch waits for Kafka and twice for Redis: so many share that
 
 

@@ -26,6 +26,7 @@ ADDRESSES = (
     "redis.url",
     "flink.url",
     "connect.url",
+    "graph.url",
     "http.url",
     "http.port",
     "http.clock",

@@ -17,6 +17,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from connectors.neo4j.settings import GraphSettings
 from connectors.settings import (
     ConnectSettings,
     KafkaSettings,
@@ -40,6 +41,7 @@ __all__ = [
     "DemoSettings",
     "FeatureSettings",
     "FlinkSettings",
+    "GraphSettings",
     "HttpSettings",
     "InferenceSettings",
     "InsightSettings",
@@ -157,6 +159,7 @@ class Settings(BaseSettings):
     lake: LakeSettings = Field(default_factory=lambda: LakeSettings())
     verify: VerifySettings = Field(default_factory=lambda: VerifySettings())
     search: SearchSettings = Field(default_factory=lambda: SearchSettings())
+    graph: GraphSettings = Field(default_factory=lambda: GraphSettings())
     warehouse: WarehouseSettings = Field(default_factory=lambda: WarehouseSettings())
     demo: DemoSettings = Field(default_factory=lambda: DemoSettings())
 

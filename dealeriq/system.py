@@ -13,7 +13,7 @@ from connectors.registry import Registry
 from dealeriq.runtime import Supervisor
 from dealeriq.runtime.services.probe import answers
 
-__all__ = ["INFERENCE", "PROCESSES", "SCORING", "SEARCH", "SERVICES", "System"]
+__all__ = ["GRAPH", "INFERENCE", "PROCESSES", "SCORING", "SEARCH", "SERVICES", "System"]
 
 SERVICES = ("kafka", "registry", "redis", "flink")
 FIRST = ("flink-jobs", "feature-view", "http")
@@ -31,6 +31,8 @@ SEARCH = ("embed-agent", "search")
 """What runs beside them with search.enabled."""
 INFERENCE = ("inference",)
 """What runs beside them with inference.enabled."""
+GRAPH = ("graph-view",)
+"""What runs beside them, and beside Neo4j, with graph.enabled."""
 
 
 @dataclass
@@ -50,6 +52,8 @@ class System:
         Raises what the supervisor, Kafka and the registry raise.
         """
         settings = self.supervisor.settings
+        if settings.graph.enabled:
+            self.supervisor.start_services("neo4j")
         refuse_cluster(settings.redis)
         ensure_topics(settings.kafka)
         Registry(settings.registry).register_all()
@@ -67,6 +71,7 @@ class System:
         names = [
             *PROCESSES,
             *(SEARCH if settings.search.enabled else ()),
+            *(GRAPH if settings.graph.enabled else ()),
             *(SCORING if settings.scoring.enabled else ()),
             *(INFERENCE if settings.inference.enabled else ()),
             *(["warehouse"] if settings.warehouse.every_s is not None else []),

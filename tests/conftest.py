@@ -35,6 +35,13 @@ def flink(supervisor: Supervisor) -> Settings:
     return supervisor.settings
 
 
+@pytest.fixture(scope="session")
+def graph(supervisor: Supervisor) -> Settings:
+    """`stack` with Neo4j beside it. Tests share its one database: use dealers and products of your own."""
+    supervisor.start_services("neo4j")
+    return supervisor.settings
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the fault tests last: the whole system that they start then competes with no other test."""
     faults = Path(__file__).parent / "faults"

@@ -21,6 +21,7 @@ def command(
     search: Annotated[
         bool, typer.Option("--search", help="Also embed the products, and answer /v1/search.")
     ] = False,
+    graph: Annotated[bool, typer.Option("--graph", help="Also keep the graph in Neo4j (700 MB more).")] = False,
     leave: Annotated[
         bool, typer.Option("--exit", help="End when all is played, at rest and verified.")
     ] = False,
@@ -45,6 +46,7 @@ def command(
         settings.demo.orders = orders or settings.demo.orders
         settings.demo.speed = speed or settings.demo.speed
         settings.search.enabled = search or settings.search.enabled
+        settings.graph.enabled = graph or settings.graph.enabled
     except ValueError as refused:
         raise SettingsError(f"--speed is {speed!r}; it is a number of events a second, or `max`") from refused
     began = time.monotonic()

@@ -9,12 +9,12 @@ from dealeriq.runtime import ServiceStatus, Supervisor
 from dealeriq.settings import load
 
 _SERVICES = ("kafka", "registry", "redis", "flink")
-_ON_REQUEST = ("connect",)
+_ON_REQUEST = ("connect", "neo4j")
 
 
 def command(
     services: list[str] = typer.Argument(
-        None, help=f"Which of {', '.join(_SERVICES)}, {_ON_REQUEST[0]}; all but the last when none is named."
+        None, help=f"Which of {', '.join((*_SERVICES, *_ON_REQUEST))}; all but the last two when none is named."
     ),
     as_json: bool = typer.Option(False, "--json", help="Print the addresses as one JSON object."),
     once: bool = typer.Option(False, "--exit", help="Stop as soon as everything is ready."),

@@ -43,7 +43,7 @@ class Supervisor:
 
     Args:
         settings: what is set; None loads it.
-        services: names out of kafka, registry, redis, flink, connect.
+        services: names out of kafka, registry, redis, flink, connect, neo4j.
         data_dir: overrides `settings.data_dir`.
         prefer_default_ports: False takes free ports at once (tests).
         progress: gets one short line at a time for people.
@@ -387,6 +387,7 @@ def _given(settings: Settings, name: str) -> str | None:
         "redis": settings.redis.url,
         "flink": settings.flink.url,
         "connect": settings.connect.url,
+        "neo4j": settings.graph.url,
     }
     address = addresses[name]
     return None if address is None else str(address).rpartition("@")[2]

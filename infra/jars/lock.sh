@@ -3,7 +3,7 @@
 # holds one sha-256, and resolving the application's own dependencies would only repeat what the archive carries.
 set -eu
 cd "$(dirname "$0")"
-for set in kafka flink tools connect s3; do
+for set in kafka flink tools connect neo4j s3; do
   ( cd "$set"
     jgo lock
     grep -vE '^(generated|jgo_version|spec_hash) = |^\[metadata\]$|^link_strategy = ' jgo.lock.toml > lock.new

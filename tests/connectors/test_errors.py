@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import Iterator
 
+import neo4j.exceptions
 import pytest
 import redis.exceptions
 from confluent_kafka import KafkaError, KafkaException
@@ -41,6 +42,20 @@ def test_every_error_of_redis_is_known() -> None:
         assert ours is not None, kind
         assert ours.remedy
         assert ours.exit_code in (3, 4)
+
+
+def test_every_error_of_neo4j_is_known() -> None:
+    roots = (neo4j.exceptions.Neo4jError, neo4j.exceptions.DriverError)
+    kinds = [kind for root in roots for kind in below(root)]
+    assert len(kinds) > 20
+    for kind in kinds:
+        error = kind.__new__(kind)
+        Exception.__init__(error, "what it says")
+        ours = translated(error)
+        assert ours is not None, kind
+        assert ours.remedy
+        wrong = isinstance(error, neo4j.exceptions.ClientError | neo4j.exceptions.ConfigurationError)
+        assert ours.exit_code == (3 if wrong else 4), kind
 
 
 def test_every_error_of_kafka_is_known() -> None:

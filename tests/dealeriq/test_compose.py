@@ -14,9 +14,10 @@ from dealeriq.processes import PROCESSES
 from dealeriq.runtime.jars import locked
 from dealeriq.runtime.services.flink import CLUSTER_OPTIONS
 from dealeriq.runtime.services.kafka import BROKER_OPTIONS
+from dealeriq.runtime.services.neo4j import SERVER_OPTIONS as GRAPH_OPTIONS
 from dealeriq.runtime.services.redis import SERVER_OPTIONS
 from dealeriq.settings import Settings, load
-from dealeriq.system import INFERENCE, SCORING, SEARCH
+from dealeriq.system import GRAPH, INFERENCE, SCORING, SEARCH
 from dealeriq.system import PROCESSES as STARTED
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +29,7 @@ LISTENS = {
     "registry": {8080}, "redis": {6379}, "flink-jobmanager": {8081, 9249}, "flink-taskmanager": {9249},
     "http": {8000}, "feature-view": {9400}, "lake-view": {9400}, "chat-agent": {9400}, "label-view": {9400},
     "verifier": {9400}, "trainer": {9400}, "embed-agent": {9400}, "search": {9400, 8010},
-    "score-view": {9400}, "insight-view": {9400}, "inference": {9400, 8020, 8021},
+    "score-view": {9400}, "graph-view": {9400}, "insight-view": {9400}, "inference": {9400, 8020, 8021},
     "flink-jobs": {9400},
     "postgres": {5432}, "mlflow": {5000}, "prometheus": {9090}, "grafana": {3000}, "qdrant": {6333},
     "neo4j": {7474, 7687},
@@ -45,7 +46,7 @@ def kafka_listeners() -> dict[str, int]:
 
 
 def test_every_process_of_the_system_is_there_under_its_name() -> None:
-    assert {*STARTED, *SEARCH, *SCORING, *INFERENCE} <= set(OURS)
+    assert {*STARTED, *SEARCH, *SCORING, *INFERENCE, *GRAPH} <= set(OURS)
     for name in OURS:
         assert SERVICES[name]["command"] == ["python", "-m", "dealeriq.processes", name]
         assert name in PROCESSES
@@ -90,6 +91,18 @@ def test_redis_has_every_option_the_code_relies_on() -> None:
     command = SERVICES["redis"]["command"]
     given = {name.removeprefix("--"): value for name, value in zip(command[1::2], command[2::2], strict=True)}
     assert given == SERVER_OPTIONS
+
+
+def test_neo4j_has_every_option_the_code_relies_on() -> None:
+    environment = SERVICES["neo4j"]["environment"]
+    for option, value in GRAPH_OPTIONS.items():
+        assert environment["NEO4J_" + option.replace("_", "__").replace(".", "_")] == value, option
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_every_process_is_given_the_graph(name: str) -> None:
+    parts = urlsplit(settings_of(name).graph.address)
+    assert parts.port in LISTENS[str(parts.hostname)]
 
 
 @pytest.mark.parametrize("name", ["flink-jobmanager", "flink-taskmanager"])

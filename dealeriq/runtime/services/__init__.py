@@ -4,6 +4,7 @@ from dealeriq.runtime.services.base import Room, Service
 from dealeriq.runtime.services.connect import KafkaConnect
 from dealeriq.runtime.services.flink import FlinkJobManager, FlinkTaskManager
 from dealeriq.runtime.services.kafka import Kafka
+from dealeriq.runtime.services.neo4j import Neo4j
 from dealeriq.runtime.services.redis import Redis
 from dealeriq.runtime.services.registry import Registry
 
@@ -15,5 +16,6 @@ SERVICES: dict[str, tuple[type[Service], ...]] = {
     "registry": (Registry,),
     "redis": (Redis,),
     "connect": (KafkaConnect,),
+    "neo4j": (Neo4j,),
     "flink": (FlinkJobManager, FlinkTaskManager),
 }

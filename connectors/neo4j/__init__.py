@@ -1,0 +1,1 @@
+"""Neo4j: its settings, and a driver whose errors are known."""
