@@ -31,15 +31,16 @@ from schemas.codec import Encoder
 
 __all__ = ["measure"]
 
-_HOW = """The whole system runs under a steady load of {rate:,} orders a second, once *live* (lines of the carried
-year, each stamped with the moment it is sent) and once *replayed* (the same year with its own times, of which
-5,000 orders are more than a day: nearly every order then makes tiles of its own, and the job paces them). Beside
-the load, {dealers} marker dealers order one line at a time, at random moments: the clock starts before the order
-is handed to the Kafka client, and stops when an HTTP read of that dealer answers the count that includes it;
-reads follow one another every {pause_ms:g} ms. So the figure holds the client, the broker, Flink, the tile topic,
-the feature view, Redis, the merge and the read, and in the replay the player's transactions of 50 ms. {warm_s:g} s
-of load went before the first marker; no order was lost. *Others* is what processes that are not ours took of the
-cores meanwhile. The claims are about live orders."""
+_HOW = """The whole system runs under a steady load of {rate:,} orders a second, once *live* (lines of the
+carried year, each stamped with the moment it is sent) and once *replayed* (the same year with its own
+times, of which 5,000 orders are more than a day: nearly every order then makes tiles of its own, and the
+job paces them). Beside the load, {dealers} marker dealers order one line at a time, at random moments: the
+clock starts before the order is handed to the Kafka client, and stops when an HTTP read of that dealer
+answers the count that includes it; reads follow one another every {pause_ms:g} ms. So the figure holds the
+client, the broker, Flink, the tile topic, the feature view, Redis, the merge and the read, and in the
+replay the player's transactions of 50 ms. {warm_s:g} s of load went before the first marker; no order was
+lost. *Others* is what processes that are not ours took of the cores meanwhile. The claims are about live
+orders."""
 _WHY = "The cores are shared with others; the stages themselves hold an order for 40 ms twice."
 _QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 _DEALERS, _PAUSE_S, _LONGEST_S = 4, 0.005, 120.0
