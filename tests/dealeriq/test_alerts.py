@@ -59,7 +59,16 @@ def test_an_alert_says_what_it_is_and_what_to_do(rule: dict[str, Any]) -> None:
 
 def test_alerts_watch_what_can_go_wrong() -> None:
     together = " ".join(rule["expr"] for rule in ALERTS)
-    for name in ("up{", "lag_records", "freshness", "dead_letter", "errors_total", "process_start_time", "Restarts", "Checkpoints"):
+    for name in (
+        "up{",
+        "lag_records",
+        "freshness",
+        "dead_letter",
+        "errors_total",
+        "process_start_time",
+        "Restarts",
+        "Checkpoints",
+    ):
         assert name in together
 
 
