@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, SecretStr
 
 __all__ = ["RuntimeSettings", "TextSettings", "TrainerSettings"]
 
@@ -20,6 +20,24 @@ class TextSettings(BaseModel):
     threads: int = Field(1, ge=1, le=256, description="threads of one batch's arithmetic")
     batch_size: int = Field(32, ge=1, le=1024, description="texts encoded together, of similar length")
     max_tokens: int = Field(256, ge=8, le=8192, description="tokens read of a text; the rest is cut off")
+    endpoint: AnyHttpUrl | None = Field(
+        None, description="base address of a service that speaks OpenAI's embeddings API; unset: an ONNX file"
+    )
+    endpoint_model: str | None = Field(None, description="the model that the service is to use")
+    endpoint_key: SecretStr | None = Field(None, description="key for the service")
+    endpoint_batch: int = Field(64, ge=1, le=2048, description="texts of one request")
+    endpoint_timeout_s: float = Field(30.0, gt=0, description="longest wait for an answer, s")
+    endpoint_patience_s: float = Field(
+        60.0, ge=0, description="how long a request is tried again before the service counts as away, s"
+    )
+    endpoint_requests_per_minute: int | None = Field(
+        None, ge=1, description="most requests a process sends a minute; unset: no limit"
+    )
+    endpoint_tokens_per_day: int | None = Field(
+        None,
+        ge=1,
+        description="most tokens a process has encoded a day (UTC), by the service's count; unset: no limit",
+    )
 
 
 class RuntimeSettings(BaseModel):

@@ -26,6 +26,7 @@ from models.search.fields import CHUNK, FIELDS, SearchRequestError
 from models.search.request import Answer as SearchAnswer
 from models.search.request import SearchRequest
 from models.search.searcher import NothingLikeItError, Searcher
+from models.text import EncoderUnavailableError
 from streams.metrics import DURATION_BUCKETS, REGISTRY, BatchHistogram, StageMeters
 
 __all__ = ["SearchApplication", "request_of_query"]
@@ -119,7 +120,7 @@ class SearchApplication:
             raise ProblemError("not-searchable", _sentence(error), remedy=error.remedy) from None
         except SearchRequestError as error:
             raise ProblemError("bad-search", _sentence(error), remedy=error.remedy) from None
-        except IndexUnavailableError as error:
+        except (IndexUnavailableError, EncoderUnavailableError) as error:
             raise ProblemError(
                 "search-unavailable", _sentence(error), remedy=error.remedy, headers=[(b"retry-after", b"1")]
             ) from None

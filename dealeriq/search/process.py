@@ -20,12 +20,13 @@ from dealeriq.settings import Settings
 from models.search.fields import CHUNK
 from models.search.searcher import Searcher
 from models.search.vocabulary import Vocabulary
-from models.text import Encoder, packaged_encoder
+from models.text import Encoder, TextSettings, text_encoder
 from streams.views.runner import ViewRunner
 from streams.views.vector_view import VectorView
 
 __all__ = ["run"]
 
+_PATIENCE_S = 2.0
 log = structlog.get_logger("dealeriq.search")
 
 
@@ -38,9 +39,14 @@ def run(settings: Settings, stop: threading.Event) -> None:
     folder.own()
     try:
         folder.tidy()
-        _Service(settings, folder, packaged_encoder(settings.text), stop).run()
+        _Service(settings, folder, text_encoder(_impatient(settings.text)), stop).run()
     finally:
         folder.release()
+
+
+def _impatient(text: TextSettings) -> TextSettings:
+    """Who searches does not wait a minute for a service that encodes."""
+    return text.model_copy(update={"endpoint_patience_s": min(text.endpoint_patience_s, _PATIENCE_S)})
 
 
 class _Service:

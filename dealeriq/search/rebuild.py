@@ -19,7 +19,7 @@ from connectors.vectors import AnyOf
 from dealeriq.search.folder import folder_of, open_version
 from dealeriq.settings import Settings
 from models.search.fields import CHUNK
-from models.text import packaged_encoder
+from models.text import text_encoder
 from streams.views.vector_view import VectorView
 from streams.views.view import Position
 
@@ -38,7 +38,7 @@ def rebuild(settings: Settings, progress: Callable[[str], None]) -> dict[str, An
     began = time.monotonic()
     folder = folder_of(settings)
     with folder.building() as beside:
-        encoder = packaged_encoder(settings.text)
+        encoder = text_encoder(settings.text)
         index = open_version(beside, encoder)
         try:
             view = VectorView(index, encoder.identity, Registry(settings.registry).schema)

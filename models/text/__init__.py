@@ -1,7 +1,24 @@
 """Text encoders: a text becomes a vector whose direction is its meaning."""
 
 from models.settings import TextSettings
-from models.text.encoder import Encoder, EncoderError
+from models.text.encoder import Encoder, EncoderError, EncoderUnavailableError
 from models.text.onnx import OnnxTextEncoder, packaged_encoder
 
-__all__ = ["Encoder", "EncoderError", "OnnxTextEncoder", "TextSettings", "packaged_encoder"]
+__all__ = [
+    "Encoder",
+    "EncoderError",
+    "EncoderUnavailableError",
+    "OnnxTextEncoder",
+    "TextSettings",
+    "packaged_encoder",
+    "text_encoder",
+]
+
+
+def text_encoder(settings: TextSettings) -> Encoder:
+    """Return the encoder of the settings. Raises EncoderError, EncoderUnavailableError."""
+    if settings.endpoint is None:
+        return packaged_encoder(settings)
+    from models.text.endpoint import EndpointTextEncoder  # its HTTP client is 15 MB that few processes need
+
+    return EndpointTextEncoder(settings)

