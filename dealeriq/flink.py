@@ -20,14 +20,14 @@ from streams.flink.errors import FlinkRefusedError, FlinkUnavailableError
 from streams.flink.job import FlinkTarget, JobHandle, submit, submit_insights
 from streams.flink.rest import FlinkRest
 from streams.flink.spec import Timing
-from streams.metrics import StageMeters
+from streams.metrics import REGISTRY, StageMeters
 
 __all__ = ["job_counters", "keep_submitted", "submit_jobs", "target"]
 
 log = structlog.get_logger()
 _LOOK_S = 2.0
 _METERS = StageMeters("flink-jobs")
-_JOBS = Gauge("dealeriq_flink_jobs", "Flink jobs that this process has submitted and keeps running")
+_JOBS = Gauge("dealeriq_flink_jobs", "Flink jobs that run because of this process", registry=REGISTRY)
 _ENDED = ("FAILED", "CANCELED", "FINISHED")
 
 

@@ -130,6 +130,9 @@ LAG = Gauge(
     ["stage", "topic", "partition"],
     registry=REGISTRY,
 )
+ENCODER_TOKENS = Counter(
+    "dealeriq_encoder_tokens", "Tokens that a service has encoded for this process", registry=REGISTRY
+)
 ERRORS = Counter("dealeriq_errors", "Errors that a stage met, by class", ["stage", "kind"], registry=REGISTRY)
 EVENT_TIME = Gauge(
     "dealeriq_stage_event_time_seconds", "Latest event time a stage has seen", ["stage"], registry=REGISTRY

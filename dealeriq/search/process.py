@@ -21,6 +21,7 @@ from models.search.fields import CHUNK
 from models.search.searcher import Searcher
 from models.search.vocabulary import Vocabulary
 from models.text import Encoder, TextSettings, text_encoder
+from streams.metrics import ENCODER_TOKENS
 from streams.views.runner import ViewRunner
 from streams.views.vector_view import VectorView
 
@@ -39,7 +40,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
     folder.own()
     try:
         folder.tidy()
-        _Service(settings, folder, text_encoder(_impatient(settings.text)), stop).run()
+        _Service(settings, folder, text_encoder(_impatient(settings.text), ENCODER_TOKENS.inc), stop).run()
     finally:
         folder.release()
 

@@ -1,5 +1,7 @@
 """Text encoders: a text becomes a vector whose direction is its meaning."""
 
+from collections.abc import Callable
+
 from models.settings import TextSettings
 from models.text.encoder import Encoder, EncoderError, EncoderUnavailableError
 from models.text.onnx import OnnxTextEncoder, packaged_encoder
@@ -15,10 +17,13 @@ __all__ = [
 ]
 
 
-def text_encoder(settings: TextSettings) -> Encoder:
-    """Return the encoder of the settings. Raises EncoderError, EncoderUnavailableError."""
+def text_encoder(settings: TextSettings, tokens: Callable[[int], None] = lambda count: None) -> Encoder:
+    """Return the encoder of the settings; `tokens` is told what a service that encodes counts.
+
+    Raises EncoderError, EncoderUnavailableError.
+    """
     if settings.endpoint is None:
         return packaged_encoder(settings)
     from models.text.endpoint import EndpointTextEncoder  # its HTTP client is 15 MB that few processes need
 
-    return EndpointTextEncoder(settings)
+    return EndpointTextEncoder(settings, tokens=tokens)

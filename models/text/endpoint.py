@@ -11,7 +11,6 @@ from typing import Any
 
 import httpx
 import numpy as np
-from prometheus_client import Counter
 
 from models.settings import TextSettings
 from models.text.encoder import Encoder, EncoderError, EncoderUnavailableError, TextRefusedError, Vectors
@@ -20,7 +19,6 @@ __all__ = ["EndpointTextEncoder"]
 
 _CHARACTERS_A_TOKEN = 4
 _DAY_S = 86_400
-TOKENS = Counter("dealeriq_encoder_tokens", "Tokens that the embeddings service has counted", ["model"])
 
 
 class EndpointTextEncoder(Encoder):
@@ -34,6 +32,7 @@ class EndpointTextEncoder(Encoder):
 
     Args:
         settings: where, which model, and how much.
+        tokens: told how many tokens an answer took, by the service's count.
         transport: how httpx reaches it; None is the network.
         clock, sleep: seconds, and how to wait them.
 
@@ -46,6 +45,7 @@ class EndpointTextEncoder(Encoder):
         self,
         settings: TextSettings,
         *,
+        tokens: Callable[[int], None] = lambda count: None,
         transport: httpx.BaseTransport | None = None,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
@@ -54,7 +54,7 @@ class EndpointTextEncoder(Encoder):
             raise EncoderError(
                 "text.endpoint needs text.endpoint_model", remedy="Name the model that the service is to use."
             )
-        self._settings, self._clock, self._sleep = settings, clock, sleep
+        self._settings, self._tell, self._clock, self._sleep = settings, tokens, clock, sleep
         key = settings.endpoint_key
         self._client = httpx.Client(
             base_url=str(settings.endpoint).rstrip("/") + "/",
@@ -152,7 +152,7 @@ class EndpointTextEncoder(Encoder):
             ) from error
         with self._lock:
             self._spent += tokens
-        TOKENS.labels(self.name).inc(tokens)
+        self._tell(tokens)
         wanted = (count, self.dimension or found.shape[-1])
         lengths = np.linalg.norm(found, axis=1, keepdims=True) if found.shape == wanted else None
         if lengths is None or not np.isfinite(lengths).all() or not lengths.all():

@@ -18,7 +18,7 @@ from streams.agents.reading import Reader
 from streams.agents.settings import AgentSettings
 from streams.agents.stage import Stage
 from streams.agents.worker import BatchWorker
-from streams.metrics import StageMeters, start_server
+from streams.metrics import ENCODER_TOKENS, StageMeters, start_server
 
 __all__ = ["AGENTS", "UnknownAgentError", "main"]
 
@@ -31,11 +31,11 @@ class UnknownAgentError(DealerIQError):
 
 
 def _chats(agents: AgentSettings, text: TextSettings, redis: RedisSettings) -> Stage:
-    return ChatStage(Reader(text_encoder(text), agents.remembered_readings))
+    return ChatStage(Reader(text_encoder(text, ENCODER_TOKENS.inc), agents.remembered_readings))
 
 
 def _embed(agents: AgentSettings, text: TextSettings, redis: RedisSettings) -> Stage:
-    return EmbedStage(text_encoder(text), Embedded(connect(redis)))
+    return EmbedStage(text_encoder(text, ENCODER_TOKENS.inc), Embedded(connect(redis)))
 
 
 AGENTS: dict[str, Callable[[AgentSettings, TextSettings, RedisSettings], Stage]] = {

@@ -82,10 +82,13 @@ class Time:
         self.now += seconds
 
 
-def encoder(service: Service, time: Time | None = None, **settings: Any) -> EndpointTextEncoder:
+def encoder(
+    service: Service, time: Time | None = None, counted: list[int] | None = None, **settings: Any
+) -> EndpointTextEncoder:
     time = time or Time()
     text = TextSettings(endpoint=service.url, endpoint_model="small", **settings)  # type: ignore[arg-type]
-    return EndpointTextEncoder(text, clock=time.clock, sleep=time.sleep)
+    tell = [].append if counted is None else counted.append
+    return EndpointTextEncoder(text, tokens=tell, clock=time.clock, sleep=time.sleep)
 
 
 def refuse(status: int, **headers: str) -> Callable[[dict[str, Any]], Reply]:
@@ -97,13 +100,15 @@ def refuse(status: int, **headers: str) -> Callable[[dict[str, Any]], Reply]:
 
 
 def test_vectors_come_in_the_batchs_order_and_have_length_1(service: Service) -> None:
-    one = encoder(service, endpoint_batch=2, endpoint_key="s3cret")
+    counted: list[int] = []
+    one = encoder(service, counted=counted, endpoint_batch=2, endpoint_key="s3cret")
     texts = ["wine", "a  bottle\nof milk", "", "tea"]
     found = one.encode(texts)
     wanted = np.array([vector(each) for each in ("wine", "a bottle of milk", " ", "tea")], np.float32)
     np.testing.assert_allclose(found, wanted / np.linalg.norm(wanted, axis=1, keepdims=True), rtol=1e-6)
     assert one.dimension == 4
     assert [len(each["input"]) for each in service.asked] == [1, 2, 2]
+    assert counted == [10, 20, 20]
     assert set(service.keys) == {"Bearer s3cret"}
     assert one.encode([]).shape == (0, 4)
     assert text_encoder(TextSettings(endpoint=service.url, endpoint_model="small")).identity == one.identity  # type: ignore[arg-type]
