@@ -6,12 +6,14 @@ Each takes its addresses from the settings (file and environment), serves its me
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 from dealeriq.settings import Settings, load
 
@@ -56,6 +58,7 @@ def lake_view(settings: Settings) -> None:
     from streams.views.lake_view import LakeView
     from streams.views.runner import ViewRunner
 
+    _stand_back(5)  # features are read within the second, the lake within ten
     stop = _stop_on_signals()
     _serve_metrics()
     names = settings.lake.topics or default_topics()
@@ -132,7 +135,7 @@ def score_view(settings: Settings) -> None:
     """Score entities whose features changed."""
     from dealeriq.scoring import keep_scoring
 
-    os.nice(5)  # who folds and serves goes first; a score is of what they have done
+    _stand_back(5)  # who folds and serves goes first; a score is of what they have done
     stop = _stop_on_signals()
     _serve_metrics()
     keep_scoring(settings, stop)
@@ -176,7 +179,7 @@ def graph_view(settings: Settings) -> None:
     from streams.views.graph_view import GRAPH_VIEW, GraphView
     from streams.views.runner import ViewRunner
 
-    os.nice(5)  # who serves features goes first
+    _stand_back(5)  # who serves features goes first
     stop = _stop_on_signals()
     _serve_metrics()
     with connect(settings.graph) as driver:
@@ -223,7 +226,7 @@ def verifier(settings: Settings) -> None:
     """Compare a sample of the stores with the log, on a schedule."""
     from dealeriq.verifier import keep_verifying
 
-    os.nice(10)  # whoever serves or folds goes first; the runs inherit it
+    _stand_back(10)  # whoever serves or folds goes first; the runs inherit it
     stop = _stop_on_signals()
     _serve_metrics()
     keep_verifying(settings, stop)
@@ -255,6 +258,7 @@ def warehouse(settings: Settings) -> None:
     from connectors.lake import lake_at
     from dealeriq.warehouse.schedule import keep_built
 
+    _stand_back(10)
     stop = _stop_on_signals()
     _serve_metrics()
     keep_built(settings.warehouse, lake_at(settings.lake, settings.data_dir), settings.data_dir, stop)
@@ -264,6 +268,7 @@ def trainer(settings: Settings) -> None:
     """Train models when they are asked for."""
     from dealeriq.trainer import Trainer
 
+    _stand_back(10)
     stop = _stop_on_signals()
     _serve_metrics()
     Trainer(settings, stop).run()
@@ -314,6 +319,17 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"dealeriq {given[0]}: {error.told}", file=sys.stderr)
         return error.exit_code
     return 0
+
+
+def _stand_back(nice: int) -> None:
+    """Leave the processor to others while it is short.
+
+    Linux shares it among sessions first where sched_autogroup is on, and every process of ours has a session of
+    its own: there only the session's own nice value counts.
+    """
+    os.nice(nice)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/autogroup").write_text(str(nice))
 
 
 def _stop_on_signals() -> threading.Event:
