@@ -50,7 +50,7 @@ def command(
     except ValueError as refused:
         raise SettingsError(f"--speed is {speed!r}; it is a number of events a second, or `max`") from refused
     began = time.monotonic()
-    with Supervisor(settings, services=SERVICES) as supervisor:
+    with Supervisor(settings, services=SERVICES, keep_classes=True) as supervisor:
         system, ready_s = System(supervisor, clock="event"), 0.0
 
         def play() -> None:

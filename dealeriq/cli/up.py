@@ -27,7 +27,7 @@ def command(
     for name in names:
         if name not in (*_SERVICES, *_ON_REQUEST):
             raise typer.BadParameter(f"{name} is no service; there are {', '.join((*_SERVICES, *_ON_REQUEST))}")
-    with Supervisor(load(running=False), services=names) as supervisor:
+    with Supervisor(load(running=False), services=names, keep_classes=True) as supervisor:
         status = supervisor.status()
         if as_json:
             typer.echo(

@@ -47,6 +47,7 @@ class Supervisor:
         data_dir: overrides `settings.data_dir`.
         prefer_default_ports: False takes free ports at once (tests).
         progress: gets one short line at a time for people.
+        keep_classes: have Java services leave an archive of their classes in the cache, for a faster start.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Supervisor:
         data_dir: Path | str | None = None,
         prefer_default_ports: bool = True,
         progress: Callable[[str], None] | None = None,
+        keep_classes: bool = False,
     ) -> None:
         self.settings = (settings or load(running=False)).model_copy(deep=True)
         if data_dir is not None:
@@ -66,6 +68,7 @@ class Supervisor:
         self._names = tuple(services)
         self._tell = progress or (lambda line: print(f"dealeriq: {line}", file=sys.stderr, flush=True))
         self._prefer_default_ports = prefer_default_ports
+        self._keep_classes = keep_classes
         self._children: dict[str, Child] = {}
         self._given: list[ServiceStatus] = []
         self._tools: dict[str, str] = {}
@@ -85,7 +88,8 @@ class Supervisor:
         atexit.register(self.close)
         self._tie_signals()
         try:
-            self._room = Room(self.data_dir, Ports(self.data_dir, self._prefer_default_ports), self._progress)
+            ports = Ports(self.data_dir, self._prefer_default_ports)
+            self._room = Room(self.data_dir, ports, self._progress, self._keep_classes)
             self._keeper = threading.Thread(target=self._keep, name="dealeriq-keeper", daemon=True)
             self._keeper.start()
             self.start_services(*self._names)
@@ -206,7 +210,8 @@ class Supervisor:
             child for name, child in self._children.items() if name.startswith("flink-") and child not in own
         ]
         rest = [child for child in self._children.values() if child not in own and child not in flink]
-        for group, patience in ((own, 8.0), (flink, 4.0), (rest, 10.0)):
+        more_s = 20.0 if self._keep_classes else 0.0  # for the archives, of a first run
+        for group, patience in ((own, 8.0), (flink, 4.0 + more_s), (rest, 10.0 + more_s)):
             for child in group:
                 child.terminate()
             for child in group:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from dealeriq.runtime.ports import Ports
+from dealeriq.runtime.sharing import class_sharing
 from dealeriq.settings import Settings
 
 __all__ = ["Room", "Service"]
@@ -19,12 +20,18 @@ class Room:
     data_dir: Path
     ports: Ports
     progress: Callable[[str], None]
+    keep_classes: bool = False
+    """Whether Java services leave an archive of their classes, so that the next start is faster."""
 
     def folder(self, name: str) -> Path:
         """A folder of the data folder, made if missing."""
         path = self.data_dir / name
         path.mkdir(parents=True, exist_ok=True)
         return path
+
+    def class_sharing(self, name: str, classpath: str) -> list[str]:
+        """The options by which a Java service shares classes with its earlier runs."""
+        return class_sharing(name, classpath, self.keep_classes)
 
 
 class Service(ABC):

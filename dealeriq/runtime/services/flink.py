@@ -87,7 +87,8 @@ class _Flink(Service):
             classpath = ":".join(str(jar) for jar in sorted(lib.glob("*.jar")))
         opened = [f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in _OPENED]
         return [
-            java(), *self.java_options(), "-XX:+ExitOnOutOfMemoryError",
+            java(), *self.room.class_sharing(self.name, classpath), *self.java_options(),
+            "-XX:+ExitOnOutOfMemoryError",
             "--add-exports=java.security.jgss/sun.security.krb5=ALL-UNNAMED", *opened,
             f"-Dlog4j.configurationFile={logging}", "-cp", classpath,
             self.main_class, "--configDir", str(conf), *self.arguments(),

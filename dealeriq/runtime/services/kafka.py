@@ -90,7 +90,8 @@ class Kafka(Service):
         if not (folder / "data" / "meta.properties").exists():
             self._format(classpath, properties, logging)
         return [
-            java(), "-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:MaxDirectMemorySize=128m",
+            java(), *self.room.class_sharing("kafka", classpath),
+            "-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:MaxDirectMemorySize=128m",
             "-XX:+ExitOnOutOfMemoryError",
             f"-Dlog4j2.configurationFile={logging}", "-cp", classpath, "kafka.Kafka", str(properties),
         ]  # fmt: skip

@@ -30,7 +30,8 @@ class Registry(Service):
         (home,) = ensure("registry", self.room.progress)
         (runner,) = home.glob("*-runner.jar")
         return [
-            java(), "-Xms64m", "-Xmx192m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
+            java(), *self.room.class_sharing("registry", str(runner)),
+            "-Xms64m", "-Xmx192m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
             "-XX:+ExitOnOutOfMemoryError", "-Djava.util.logging.manager=org.jboss.logmanager.LogManager",
             "-jar", str(runner),
         ]  # fmt: skip
