@@ -24,6 +24,10 @@ _HOW = """The carried year's orders are played through the whole system; then `d
 command of its own: all rows with every tile and feature, and samples of {dealers} dealers. Reads are put on the
 HTTP service ({connections} connections) for {seconds:g} s without and with a `--gentle` verify of a sample
 beside them, as the scheduled `verifier` runs it, {repeats} times in turn."""
+_WHY_SAMPLE = (
+    "A sample is found by reading the whole topic, 9 µs a record, and the command takes 3 s to start. The lake "
+    "could give the sample's events in a second, but then it would have to be trusted."
+)
 _WHY_SLOW = (
     "The topic is read whole, by one consumer in Python, on cores shared with the broker and with others."
 )
@@ -64,7 +68,7 @@ def measure(
     p99 = [each["p99_ms"] for each in (*quiet, *beside)]
     claims = [
         Claim("full verify of the year", full_s, "s", 60, at_most=True, why=_WHY_SLOW),
-        Claim(f"verify of {dealers} dealers", sample_s, "s", 5, at_most=True, why=_WHY_SLOW),
+        Claim(f"verify of {dealers} dealers", sample_s, "s", 5, at_most=True, why=_WHY_SAMPLE),
         Claim("p99 of HTTP reads beside a gentle verify", round(slower, 2), "×", 1.5, at_most=True),
     ]
     table = [
