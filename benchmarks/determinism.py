@@ -109,7 +109,11 @@ def fill(given: pl.DataFrame, base_ms: int, *, chunks: int) -> Contents:
         report = checker.run(agents=False)
         if not report.clean:
             raise RuntimeError(f"verify found {report.counts}: {report.findings[0].line()}")
-        return Contents(_online(system), _lake(system))
+        lake, until = _lake(system), time.monotonic() + 120
+        while len(lake) < len(given) and time.monotonic() < until:  # it stands back behind the features
+            time.sleep(1)
+            lake = _lake(system)
+        return Contents(_online(system), lake)
 
 
 def differing(first: Contents, again: Contents) -> tuple[int, int, int]:

@@ -28,6 +28,7 @@ def feature_view(settings: Settings) -> None:
     from connectors.redis import connect
     from connectors.registry import Registry
     from features.plan import load as load_plan
+    from schemas.catalogue import topic
     from streams.views.feature_view import FeatureView
     from streams.views.runner import ViewRunner
 
@@ -37,6 +38,7 @@ def feature_view(settings: Settings) -> None:
         connect(settings.redis),
         load_plan(project=settings.features.project),
         Registry(settings.registry).schema,
+        lambda name: settings.kafka.partitions_of(topic(name)),
     )
     runner = ViewRunner(
         settings.kafka,

@@ -175,7 +175,9 @@ class Rows:
         table = np.frombuffer(bytes(self.data), self._layout.dtype)
         ends = self._ends(table)
         kept = ends > now_ms
-        self.data = bytearray(table[kept].tobytes())
+        # As plain bytes: numpy leaves the padding behind a row's fields to chance when it copies records.
+        whole = np.frombuffer(self.data, np.uint8).reshape(-1, self._layout.width)
+        self.data = bytearray(whole[kept].tobytes())
         chosen = np.flatnonzero(kept).tolist()
         self.sketches = tuple([column[k] for k in chosen] for column in self.sketches)
         self._expires = int(ends[kept].min()) if chosen else _FOREVER

@@ -118,6 +118,8 @@ class FeatureWriter:
         project: Feast project, part of every key.
         batch: most entities of one atomic call.
         keep_bytes: about how much memory is spent on what entities held when last seen.
+        partitions: how many the source topic has, as far as known. A row has a place for the position in each:
+            were it to grow as they come, the same tiles would give other bytes in another order.
         clock: the wall clock, s since the epoch. Tiles fall out of retention by event time, but an event dated
             in the future does not push the present out.
     """
@@ -130,13 +132,14 @@ class FeatureWriter:
         *,
         batch: int = 50,
         keep_bytes: int = 48 << 20,
+        partitions: int = 0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._redis, self._view, self._project = redis, view, project
         self._batch, self._keep_bytes, self._clock = batch, keep_bytes, clock
         self._script, self._load = redis.register_script(_SCRIPT), redis.register_script(_LOAD)
         self._names = joined((*double_fields(view), *sketch_fields(view)))
-        self._layout = self._layout_of(0)
+        self._layout = self._layout_of(partitions)
         self._limits = {
             grain // 1000: keep + grain for grain, keep in zip(view.grains_ms, view.retention_ms, strict=True)
         }

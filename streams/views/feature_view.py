@@ -14,6 +14,7 @@ from features.keys import clock_key
 from features.plan import Plan
 from features.tile_records import TileRecords
 from features.writer import FeatureWriter
+from schemas.catalogue import topic as declared
 from streams.metrics import StageMeters
 from streams.views.view import Position, View
 
@@ -27,15 +28,25 @@ class FeatureView(View):
         store: a `redis.Redis` whose answers are bytes.
         plan: the compiled feature plan.
         fetch_schema: schema of a registry id (`Registry.schema`).
+        partitions_of: how many partitions a source topic has.
     """
 
     name = "feature-view"
     retried = (redis.exceptions.RedisError, RegistryUnavailableError)
 
-    def __init__(self, store: Any, plan: Plan, fetch_schema: Callable[[int], Any]) -> None:
+    def __init__(
+        self,
+        store: Any,
+        plan: Plan,
+        fetch_schema: Callable[[int], Any],
+        partitions_of: Callable[[str], int] = lambda name: declared(name).partitions,
+    ) -> None:
         self._store, self._clock_key = store, clock_key(plan.project)
         self._views = {view.topic: view for view in plan.views.values()}
-        self._writers = {topic: FeatureWriter(store, view, plan.project) for topic, view in self._views.items()}
+        self._writers = {
+            topic: FeatureWriter(store, view, plan.project, partitions=partitions_of(view.source_topic))
+            for topic, view in self._views.items()
+        }
         self._records = {topic: TileRecords(view, fetch_schema) for topic, view in self._views.items()}
         self.topics = tuple(self._views)
         self._meters = StageMeters(self.name)

@@ -1,6 +1,7 @@
 """The writer against a real Redis, read back by the reader."""
 
 import asyncio
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from features.plan import load
 from features.reader import FeatureReader
 from features.tiles import CorruptBlobError, decode
 from features.writer import FeatureWriter, StoreReplacedError, WriteConflictError
+from tests.features.folding import tiles_of
 from tests.features.test_merge import NOW, fold
 
 PLAN = load()
@@ -120,3 +122,36 @@ def test_a_store_that_was_replaced_is_refused_until_its_own_position_is_read(
     with pytest.raises(StoreReplacedError):
         one.write({("replaced",): fold([(NOW, 2)])}, {(VIEW.topic, 1): 9})
     assert writer().positions() == {}
+
+
+def test_the_same_tiles_give_the_same_bytes_in_any_order_and_any_batches(stack: Settings) -> None:
+    client, view, chance = (
+        redis.Redis.from_url(stack.redis.address),
+        PLAN.views["dealer_orders"],
+        random.Random(7),
+    )
+    events = [
+        {
+            "event_id": f"e{k}", "dealer_id": "D", "product_id": f"P{k % 7}", "customer_id": f"C{k % 5}",
+            "category": "X", "quantity": k % 3 + 1, "amount": k / 7, "discount": 0.0,
+            "event_time": NOW - k * DAY * 3,
+        }
+        for k in range(60)
+    ]  # fmt: skip
+    # A tile knows the partitions that it has events of: the first ones know fewer.
+    tiles = [
+        tile._replace(positions=tuple(chance.randrange(9) for _ in range(1 + k % 3)))
+        for k, tile in enumerate(tiles_of(view, events))
+    ]
+    blobs = set()
+    for number in range(4):
+        writer, name = FeatureWriter(client, view, PLAN.project, partitions=4), (f"order-{number}",)
+        left = chance.sample(tiles, len(tiles))
+        while left:
+            some = [left.pop() for _ in range(min(len(left), chance.randrange(1, 9)))]
+            bytearray(b"\xff" * chance.randrange(10_000))  # leaves something in memory
+            writer.write({name: some}, {})
+        key = entity_key(view, {"dealer_id": name[0]}, PLAN.project)
+        blobs.add(client.hget(key, field(view.name, "tiles")))
+    assert len(blobs) == 1
+    assert len(decode(unwrap_bytes(blobs.pop())).hop) < len(tiles)  # some fell out of retention
