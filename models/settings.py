@@ -52,6 +52,22 @@ class RuntimeSettings(BaseModel):
         1, ge=1, le=256, description="threads of one batch; one is fastest for trees of one row"
     )
     batch_size: int = Field(4_096, ge=1, le=1_000_000, description="most rows answered at once")
+    remote: str | None = Field(
+        None,
+        pattern=r"^(https?|grpcs?)://[^/]+",
+        description="endpoint of the Open Inference Protocol that answers for the scorers (http://, grpc://); "
+        "unset: they answer themselves",
+    )
+    remote_versions: Literal["names", "numbers"] = Field(
+        "names", description="what the endpoint calls versions: our names, or the numbers of a Triton export"
+    )
+    remote_token: SecretStr | None = Field(None, description="bearer token for the endpoint; unset: none")
+    remote_timeout_s: float = Field(0.5, gt=0, le=600, description="longest wait for an answer to a batch, s")
+    remote_failures: int = Field(3, ge=1, description="failures in a row until the endpoint is left alone")
+    remote_retry_s: float = Field(10.0, gt=0, description="time until it is asked again, s")
+    remote_fallback: Literal["local", "wait"] = Field(
+        "local", description="while it is away: the local session answers, or what is to be scored waits"
+    )
 
 
 class TrainerSettings(BaseModel):

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dealeriq.cli.models_export import app as export
+
 if TYPE_CHECKING:
     from dealeriq.settings import Settings
     from models.lifecycle import ModelState
@@ -22,6 +24,7 @@ __all__ = ["app"]
 app = typer.Typer(
     help="List, train, compare, promote and roll back models.", no_args_is_help=True, add_completion=False
 )
+app.add_typer(export, name="export")
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 Execute = Annotated[bool, typer.Option("--execute", help="Do it; without, only what would be done is shown.")]
 Name = Annotated[str, typer.Argument(help="Name of the model.")]

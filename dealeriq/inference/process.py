@@ -24,7 +24,8 @@ def run(settings: Settings, stop: threading.Event) -> None:
     """Answer until `stop` is set. Raises AddressTakenError."""
     own = settings.inference
     token = settings.http.token.get_secret_value() if settings.http.token else None
-    versions = ServedVersions(settings.runtime, own.keep)
+    # It is what others ask: it asks nobody itself, least of all itself.
+    versions = ServedVersions(settings.runtime.model_copy(update={"remote": None}), own.keep)
     answering = Answering(versions)
     application = InferenceApplication(answering, own.threads, own.max_body_bytes, token)
     server = beside(application, "inference", own.host, own.port)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from models.artifact import ArtifactError
 from models.lifecycle import ModelState
+from models.runtime.numbers import number_of
+from models.runtime.remote import RemoteSession
 from models.runtime.session import RuntimeSettings, Session
 
 __all__ = ["folder_of", "open_registered"]
@@ -22,12 +25,22 @@ def folder_of(artifact: str) -> Path:
     return Path(unquote(parts.path) if parts.scheme else artifact)
 
 
-def open_registered(state: ModelState, version: str, settings: RuntimeSettings) -> Session:
-    """Return a version's session, warm. Raises NoSuchVersionError, and ArtifactError where its folder cannot be
+def open_registered(
+    state: ModelState, version: str, settings: RuntimeSettings,
+    watch: Callable[[str, str], None] = lambda model, outcome: None,
+) -> Session:  # fmt: skip
+    """Return a version's session, warm: one that an endpoint answers for, where `settings` name one.
+
+    `watch` is that of RemoteSession. Raises NoSuchVersionError, and ArtifactError where its folder cannot be
     served or holds something else than was registered.
     """
     known = state.version(version)
-    session = Session(folder_of(known.artifact), settings)
+    folder = folder_of(known.artifact)
+    if settings.remote is None:
+        session = Session(folder, settings)
+    else:
+        named = version if settings.remote_versions == "names" else str(number_of(state, version))
+        session = RemoteSession(folder, settings, named, watch)
     if session.name != state.name or session.version != version:
         raise ArtifactError(
             f"{known.artifact} holds {session.name} {session.version}, and was registered as "

@@ -38,6 +38,11 @@ FALLBACK = Gauge(
     "dealeriq_model_fallback", "1 where the champion could not be loaded and another answers", ["model"],
     registry=REGISTRY,
 )  # fmt: skip
+REMOTE = Counter(
+    "dealeriq_model_remote_batches",
+    "Batches for an endpoint (runtime.remote), by who answered: remote, local, or refused where nobody did",
+    ["model", "outcome"], registry=REGISTRY,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -124,7 +129,7 @@ class ServedModels:
         try:
             session = self._sessions.get(key)
             if session is None:
-                session = open_registered(state, version, self._settings)
+                session = open_registered(state, version, self._settings, _count_remote)
             scorer = Scorer(session, self._plan, shadow=shadow, decided_at=decided)
         except DealerIQError as error:
             self._failed[key] = time.monotonic()
@@ -149,6 +154,10 @@ class ServedModels:
             SERVING.labels(name, version, _role(shadow)).set(1)
         SWAPS.labels(name).inc()
         _log.warning("models swapped", model=name, champion=after.get(False), challenger=after.get(True))
+
+
+def _count_remote(model: str, outcome: str) -> None:
+    REMOTE.labels(model, outcome).inc()
 
 
 def _decided_at(registry: Lifecycle, model: str, version: str, stage: str) -> int:

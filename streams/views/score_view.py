@@ -19,6 +19,7 @@ from connectors.registry import RegistryRefusedError, RegistryUnavailableError
 from features.latest import LatestReader, Moment
 from features.plan import Plan, ViewPlan
 from features.tile_records import TileRecords
+from models.oip.client import RemoteUnavailableError
 from schemas.codec import Encoder
 from schemas.envelope import headers, new_traceparent, parse_headers
 from schemas.errors import DealerIQError
@@ -65,7 +66,7 @@ class ScoreView(View):
     name = "score-view"
     retried = (
         redis.exceptions.RedisError, RegistryUnavailableError, RegistryRefusedError, KafkaUnavailableError,
-        FeaturesBehindError,
+        FeaturesBehindError, RemoteUnavailableError,
     )  # fmt: skip
 
     def __init__(
