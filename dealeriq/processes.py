@@ -198,6 +198,32 @@ def graph_view(settings: Settings) -> None:
         ).run()
 
 
+def recommend_view(settings: Settings) -> None:
+    """Keep recommendations true to the orders."""
+    from connectors.kafka import ensure_topics
+    from connectors.redis import connect
+    from connectors.registry import Registry
+    from streams.recommend.store import RecommendStore
+    from streams.views.recommend_view import RecommendView
+    from streams.views.runner import ViewRunner
+
+    os.nice(5)  # features go first
+    stop = _stop_on_signals()
+    _serve_metrics()
+    project, recommend = settings.features.project, settings.recommend
+    store = RecommendStore(connect(settings.redis), project)
+    view = RecommendView(store, Registry(settings.registry).schema, recommend)
+    ensure_topics(settings.kafka, [*view.topics, *(f"{each}.dlq" for each in view.topics)])
+    ViewRunner(
+        settings.kafka,
+        view,
+        stop=stop,
+        batch_records=recommend.batch_records,
+        poll_ms=recommend.poll_ms,
+        group=f"{project}-{view.name}",
+    ).run()
+
+
 def player(settings: Settings) -> None:
     """Play the carried orders, chats and feedback."""
     from connectors.player import Player, PlayOptions, PlayStats
@@ -288,6 +314,7 @@ PROCESSES: dict[str, Callable[[Settings], None]] = {
     "insight-view": insight_view,
     "inference": inference,
     "graph-view": graph_view,
+    "recommend-view": recommend_view,
     "player": player,
     "verifier": verifier,
     "warehouse": warehouse,

@@ -34,6 +34,7 @@ from dealeriq.warehouse.settings import WarehouseSettings
 from models.settings import RuntimeSettings, TextSettings, TrainerSettings
 from schemas.errors import DealerIQError
 from streams.agents.settings import AgentSettings
+from streams.recommend.settings import RecommendSettings
 from streams.scoring.settings import InsightSettings, ScoringSettings
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "HttpSettings",
     "InferenceSettings",
     "InsightSettings",
+    "RecommendSettings",
     "RuntimeSettings",
     "ScoringSettings",
     "SearchSettings",
@@ -156,6 +158,7 @@ class Settings(BaseSettings):
     scoring: ScoringSettings = Field(default_factory=lambda: ScoringSettings())
     insights: InsightSettings = Field(default_factory=lambda: InsightSettings())
     inference: InferenceSettings = Field(default_factory=lambda: InferenceSettings())
+    recommend: RecommendSettings = Field(default_factory=lambda: RecommendSettings())
     lake: LakeSettings = Field(default_factory=lambda: LakeSettings())
     verify: VerifySettings = Field(default_factory=lambda: VerifySettings())
     search: SearchSettings = Field(default_factory=lambda: SearchSettings())

@@ -173,7 +173,7 @@ def _tiles() -> Iterator[Topic]:
 def _catalogue() -> Mapping[str, Topic]:
     source = "importer producers"
     declared = [
-        _declare("orders", "dealer_id", "sales", source, "flink graph-view lake", inbound=True),
+        _declare("orders", "dealer_id", "sales", source, "flink graph-view recommend-view lake", inbound=True),
         _declare("chats", "dealer_id", "care", source, "chat-agent lake", inbound=True),
         _declare("feedback", "dealer_id", "care", source, "label-view flink lake", inbound=True),
         _declare(
@@ -199,11 +199,18 @@ def _catalogue() -> Mapping[str, Topic]:
             "dealer_id",
             "network",
             source,
-            "graph-view flink lake",
+            "graph-view recommend-view flink lake",
             inbound=True,
             compacted=True,
         ),
-        _declare("inventory", "dealer_id", "sales", source, "flink vector-view graph-view lake", inbound=True),
+        _declare(
+            "inventory",
+            "dealer_id",
+            "sales",
+            source,
+            "flink vector-view graph-view recommend-view lake",
+            inbound=True,
+        ),
         _declare("promotions", "dealer_id", "sales", source, "lake", inbound=True),
         _declare("chats.enriched", "dealer_id", "care", "chat-agent", "label-view flink lake"),
         _declare("labels", "dealer_id", "models", "label-view", "trainer lake"),

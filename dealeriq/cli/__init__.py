@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "lake": ("dealeriq.cli.lake", "List the lake's tables, tidy them, fill one anew."),
     "search": ("dealeriq.cli.search", "Search products and documents."),
     "index": ("dealeriq.cli.index", "Make the search index again from its topics."),
+    "recommend": ("dealeriq.cli.recommend", "Recommend products to a dealer."),
     "models": ("dealeriq.cli.models", "List, train, compare, promote and roll back models."),
     "warehouse": ("dealeriq.cli.warehouse", "Build, test and list the warehouse over the lake."),
     "insights": ("dealeriq.cli.insights", "Follow insights, and explain one."),

@@ -46,14 +46,13 @@ def command(
 
     Example: dealeriq search "something for a birthday cake" --filter category=GROCERY --filter 'price<=5'
     """
-    from dealeriq.client import DealerIQ, DealerIQClientError
+    from dealeriq.cli.asking import client_of
+    from dealeriq.client import DealerIQClientError
     from dealeriq.settings import load
 
     settings = load()
-    address = url or settings.http.url or f"http://{settings.http.host}:{settings.http.port}"
-    token = settings.http.token.get_secret_value() if settings.http.token else None
     wanted = _filters(filters or [])
-    with DealerIQ(address, token=token, timeout=settings.search.timeout_s + 1) as client:
+    with client_of(settings, url, settings.search.timeout_s + 1) as client:
         try:
             answer = client.search(text, like=like, dealer_id=dealer, filters=wanted, limit=limit)
         except DealerIQClientError as error:

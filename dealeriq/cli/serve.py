@@ -29,11 +29,13 @@ def run(**overrides: object) -> None:
     from connectors.redis import refuse_cluster
     from dealeriq.http.forward import Forwarder
     from dealeriq.http.insights import InsightSource
+    from dealeriq.http.recommendations import RecommendationSource
     from dealeriq.http.server import listen, serve
     from dealeriq.http.settings import HttpSettings
     from dealeriq.http.stored import StoredFeatures
     from dealeriq.settings import load
     from features.plan import load as load_plan
+    from streams.recommend.rank import Ranking
 
     settings = load()
     given = {name: value for name, value in overrides.items() if value is not None}
@@ -52,4 +54,5 @@ def run(**overrides: object) -> None:
         listener,
         search=Forwarder(search.address(), search.timeout_s, http.max_body_bytes),
         insights=InsightSource(source.redis, plan.project),
+        recommendations=RecommendationSource(source.redis, Ranking(plan.project, settings.recommend)),
     )

@@ -20,10 +20,11 @@ from dealeriq.client.core import (
     insights_call,
     many_call,
     plan_call,
+    recommendations_call,
     search_call,
 )
 from dealeriq.client.stream import InsightStream
-from dealeriq.client.types import FeatureRow, Health, Insight, InsightPage, Plan, SearchAnswer
+from dealeriq.client.types import FeatureRow, Health, Insight, InsightPage, Plan, Recommendations, SearchAnswer
 
 __all__ = ["AsyncDealerIQ"]
 
@@ -119,6 +120,12 @@ class AsyncDealerIQ:
             except httpx.TransportError as error:
                 pause = stream.broken(error)
             await asyncio.sleep(pause)
+
+    async def recommendations(
+        self, dealer_id: str, *, limit: int = 20, category: str | None = None
+    ) -> Recommendations:
+        """Return products that a dealer does not have yet, the best first, each with why."""
+        return await self._send(recommendations_call(dealer_id, limit, category))
 
     async def plan(self) -> Plan:
         """Return the feature services and views that can be asked for."""

@@ -23,7 +23,7 @@ from dealeriq.client.errors import (
     TimedOutError,
     from_problem,
 )
-from dealeriq.client.types import FeatureRow, Health, InsightPage, Plan, SearchAnswer
+from dealeriq.client.types import FeatureRow, Health, InsightPage, Plan, Recommendations, SearchAnswer
 
 __all__ = [
     "Call",
@@ -34,6 +34,7 @@ __all__ = [
     "insights_call",
     "many_call",
     "plan_call",
+    "recommendations_call",
     "search_call",
 ]
 
@@ -180,6 +181,13 @@ def insights_call(dealer_id: str, since: str | None, before: str | None, limit: 
         if value is not None
     }
     return Call("GET", f"/v1/dealers/{quote(dealer_id, safe='')}/insights", InsightPage.model_validate, params)
+
+
+def recommendations_call(dealer_id: str, limit: int, category: str | None) -> Call[Recommendations]:
+    """Ask what a dealer is recommended."""
+    params = {"limit": str(limit)} | ({} if category is None else {"category": category})
+    path = f"/v1/recommendations/{quote(dealer_id, safe='')}"
+    return Call("GET", path, Recommendations.model_validate, params)
 
 
 def health_call() -> Call[Health]:

@@ -20,10 +20,11 @@ from dealeriq.client.core import (
     insights_call,
     many_call,
     plan_call,
+    recommendations_call,
     search_call,
 )
 from dealeriq.client.stream import InsightStream
-from dealeriq.client.types import FeatureRow, Health, Insight, InsightPage, Plan, SearchAnswer
+from dealeriq.client.types import FeatureRow, Health, Insight, InsightPage, Plan, Recommendations, SearchAnswer
 
 __all__ = ["DealerIQ"]
 
@@ -135,6 +136,16 @@ class DealerIQ:
             except httpx.TransportError as error:
                 pause = stream.broken(error)
             time.sleep(pause)
+
+    def recommendations(
+        self, dealer_id: str, *, limit: int = 20, category: str | None = None
+    ) -> Recommendations:
+        """Return products that a dealer does not have yet, the best first, each with why.
+
+        `category` limits them to one. A dealer that never ordered gets what is popular in its region.
+        Raises RequestError, UnavailableError.
+        """
+        return self._send(recommendations_call(dealer_id, limit, category))
 
     def plan(self) -> Plan:
         """Return the feature services and views that can be asked for."""

@@ -15,6 +15,9 @@ __all__ = [
     "InsightPage",
     "Plan",
     "Reason",
+    "Recommendation",
+    "RecommendationReason",
+    "Recommendations",
     "SearchAnswer",
     "SearchHit",
     "SearchReason",
@@ -160,6 +163,40 @@ class SearchAnswer(_Answer):
     corrected: dict[str, str] = {}
     encoder: str
     took_ms: float
+
+
+class RecommendationReason(_Answer):
+    """Why a product is recommended.
+
+    `bought_with` are products of the dealer that it is ordered with; `taken_up` counts the dealers that ordered
+    it for the first time, the longer ago the less; `popular_in` a region or category; `text` says it in words.
+    """
+
+    bought_with: list[str]
+    taken_up: float
+    popular_in: str | None
+    text: str
+
+
+class Recommendation(_Answer):
+    """A product that a dealer does not have yet."""
+
+    product_id: str
+    category: str
+    score: float
+    why: RecommendationReason
+
+
+class Recommendations(_Answer):
+    """What a dealer is recommended, the best first; `known` says whether it has ordered anything.
+
+    `at_ms` is the newest event that is in them, ms since the epoch.
+    """
+
+    dealer_id: str
+    at_ms: int = Field(alias="at")
+    known: bool
+    recommendations: list[Recommendation]
 
 
 class Health(_Answer):

@@ -19,6 +19,7 @@ from dealeriq.http.handlers import Answer, Handlers, Request, StreamAnswer
 from dealeriq.http.insights import InsightSource
 from dealeriq.http.multiplex import StoreUnavailableError
 from dealeriq.http.problems import ProblemError, nearest
+from dealeriq.http.recommendations import RecommendationSource
 from dealeriq.http.routes import ROUTES, Route
 from dealeriq.http.settings import HttpSettings
 from dealeriq.http.source import FeatureSource
@@ -48,10 +49,11 @@ class Application:
         search: Forwarder | None = None,
         insights: InsightSource | None = None,
         stopping: Callable[[], bool] = lambda: False,
+        recommendations: RecommendationSource | None = None,
     ) -> None:
         self._settings, self._source, self._search = settings, source, search
         forward = None if search is None else search.forward
-        self._handlers = Handlers(settings, source, forward, insights, stopping)
+        self._handlers = Handlers(settings, source, forward, insights, stopping, recommendations)
         self._meters = StageMeters("http")
         # (number of segments, the fixed first two) leaves one pattern to try, or a few that end otherwise.
         self._table: dict[tuple[int, str, str], dict[tuple[str, ...], dict[str, Route]]] = {}

@@ -16,6 +16,7 @@ from dealeriq.http.insights import InsightSource, cursor_of, limit_of
 from dealeriq.http.multiplex import StoreUnavailableError
 from dealeriq.http.openapi import document
 from dealeriq.http.problems import KINDS, ProblemError, nearest
+from dealeriq.http.recommendations import RecommendationSource
 from dealeriq.http.routes import MANY_BODY, ROUTES
 from dealeriq.http.selection import Selection, parse_time
 from dealeriq.http.settings import HttpSettings
@@ -99,8 +100,9 @@ class Handlers:
         forward: Forward | None = None,
         insights: InsightSource | None = None,
         stopping: Callable[[], bool] = lambda: False,
+        recommendations: RecommendationSource | None = None,
     ) -> None:
-        self._insights, self._stopping = insights, stopping
+        self._insights, self._stopping, self._recommendations = insights, stopping, recommendations
         self._settings, self._source, self._catalogue = settings, source, source.catalogue
         self._forward = forward
         self._event_clock: int | None = None
@@ -203,6 +205,12 @@ class Handlers:
         source, dealer = self._source_of_insights(), request.parameters[0]
         headers = [(b"cache-control", b"no-store"), (b"x-accel-buffering", b"no")]
         return StreamAnswer(source.events(dealer, since, self._stopping), headers=headers)
+
+    async def recommendations(self, request: Request) -> Answer:
+        """What a dealer is recommended."""
+        if self._recommendations is None:
+            raise ProblemError("not-found", "This service reads no recommendations.")
+        return Answer(await self._recommendations.answer(request.parameters[0], request.query()))
 
     async def plan(self, request: Request) -> Answer:
         """The plan."""

@@ -97,6 +97,48 @@ SCHEMAS: dict[str, Any] = {
             "more": {"type": "boolean", "description": "whether there are more in this direction"},
         },
     },
+    "Recommendations": {
+        "type": "object",
+        "required": ["dealer_id", "at", "known", "recommendations"],
+        "properties": {
+            "dealer_id": {"type": "string"},
+            "at": {"type": "integer", "description": "the newest event that is in them, ms since epoch"},
+            "known": {
+                "type": "boolean",
+                "description": "whether the dealer has ordered before",
+            },
+            "recommendations": {
+                "type": "array",
+                "items": {"$ref": "#/components/schemas/Recommendation"},
+            },
+        },
+    },
+    "Recommendation": {
+        "type": "object",
+        "required": ["product_id", "category", "score", "why"],
+        "properties": {
+            "product_id": {"type": "string"},
+            "category": {"type": "string"},
+            "score": {"type": "number", "description": "0 where it is only popular"},
+            "why": {
+                "type": "object",
+                "required": ["bought_with", "taken_up", "popular_in", "text"],
+                "properties": {
+                    "bought_with": {
+                        "type": "array",
+                        "items": {"type": "string"},
+                        "description": "products of the dealer that it is ordered with, the strongest first",
+                    },
+                    "taken_up": {
+                        "type": "number",
+                        "description": "dealers that ordered it for the first time, decayed",
+                    },
+                    "popular_in": {"type": ["string", "null"]},
+                    "text": {"type": "string", "description": "the same in words"},
+                },
+            },
+        },
+    },
     "Health": {
         "type": "object",
         "required": ["ready"],

@@ -169,6 +169,17 @@ ROUTES: tuple[Route, ...] = (
         guarded=True,
     ),
     Route(
+        "recommendations",
+        "GET",
+        "/v1/recommendations/{dealer_id}",
+        "recommendations",
+        "Products that a dealer does not have yet, the best first, each with why",
+        ("malformed-request", "unauthorized", "store-unavailable"),
+        {"limit": "most products, 1 to 100; default: 20", "category": "only products of this category"},
+        answer="Recommendations",
+        guarded=True,
+    ),
+    Route(
         "plan",
         "GET",
         "/v1/plan",

@@ -12,6 +12,7 @@ import uvicorn
 from dealeriq.http.app import Application
 from dealeriq.http.forward import Forwarder
 from dealeriq.http.insights import InsightSource
+from dealeriq.http.recommendations import RecommendationSource
 from dealeriq.http.settings import HttpSettings
 from dealeriq.http.source import FeatureSource
 from schemas.errors import DealerIQError
@@ -44,6 +45,7 @@ def serve(
     *,
     search: Forwarder | None = None,
     insights: InsightSource | None = None,
+    recommendations: RecommendationSource | None = None,
 ) -> None:
     """Serve until SIGINT or SIGTERM; requests in flight get 5 seconds to finish, and streams end at once."""
     servers: list[uvicorn.Server] = []
@@ -52,7 +54,14 @@ def serve(
         return bool(servers[0].should_exit)
 
     config = uvicorn.Config(
-        Application(settings, source, search=search, insights=insights, stopping=stopping),
+        Application(
+            settings,
+            source,
+            search=search,
+            insights=insights,
+            stopping=stopping,
+            recommendations=recommendations,
+        ),
         loop="uvloop",
         http="httptools",
         ws="none",

@@ -17,7 +17,7 @@ from dealeriq.runtime.services.kafka import BROKER_OPTIONS
 from dealeriq.runtime.services.neo4j import SERVER_OPTIONS as GRAPH_OPTIONS
 from dealeriq.runtime.services.redis import SERVER_OPTIONS
 from dealeriq.settings import Settings, load
-from dealeriq.system import GRAPH, INFERENCE, SCORING, SEARCH
+from dealeriq.system import GRAPH, INFERENCE, RECOMMENDING, SCORING, SEARCH
 from dealeriq.system import PROCESSES as STARTED
 
 ROOT = Path(__file__).parents[2]
@@ -29,7 +29,8 @@ LISTENS = {
     "registry": {8080}, "redis": {6379}, "flink-jobmanager": {8081, 9249}, "flink-taskmanager": {9249},
     "http": {8000}, "feature-view": {9400}, "lake-view": {9400}, "chat-agent": {9400}, "label-view": {9400},
     "verifier": {9400}, "trainer": {9400}, "embed-agent": {9400}, "search": {9400, 8010},
-    "score-view": {9400}, "graph-view": {9400}, "insight-view": {9400}, "inference": {9400, 8020, 8021},
+    "score-view": {9400}, "graph-view": {9400}, "recommend-view": {9400}, "insight-view": {9400},
+    "inference": {9400, 8020, 8021},
     "flink-jobs": {9400},
     "postgres": {5432}, "mlflow": {5000}, "prometheus": {9090}, "grafana": {3000}, "qdrant": {6333},
     "neo4j": {7474, 7687},
@@ -46,7 +47,7 @@ def kafka_listeners() -> dict[str, int]:
 
 
 def test_every_process_of_the_system_is_there_under_its_name() -> None:
-    assert {*STARTED, *SEARCH, *SCORING, *INFERENCE, *GRAPH} <= set(OURS)
+    assert {*STARTED, *SEARCH, *SCORING, *RECOMMENDING, *INFERENCE, *GRAPH} <= set(OURS)
     for name in OURS:
         assert SERVICES[name]["command"] == ["python", "-m", "dealeriq.processes", name]
         assert name in PROCESSES

@@ -1,0 +1,160 @@
+"""Recommendations end to end: orders on real Kafka, the process, HTTP, both clients and the command."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+
+import pytest
+from confluent_kafka import TopicPartition
+from recommend_world import NOW_MS, dealer, line
+
+from connectors.kafka import consumer, ensure_topics, producer, retrying
+from connectors.redis import connect
+from connectors.registry import Registry
+from dealeriq.client import AsyncDealerIQ, DealerIQ, RequestError
+from schemas.codec import Encoder
+from schemas.envelope import headers
+
+pytestmark = [pytest.mark.services, pytest.mark.timeout(600)]
+
+TOPICS = ("orders", "inventory", "dealers")
+
+
+def until(condition, timeout_s=120.0):
+    end = time.monotonic() + timeout_s
+    while not (found := condition()):
+        assert time.monotonic() < end, "it did not come to pass"
+        time.sleep(0.05)
+    return found
+
+
+class World:
+    """The view and the HTTP service of a project of its own, from the ends that the topics have now."""
+
+    def __init__(self, stack, folder):
+        self.stack, self.project = stack, f"rec{uuid.uuid4().hex[:8]}"
+        ensure_topics(stack.kafka, [*TOPICS, *(f"{each}.dlq" for each in TOPICS)])
+        ids = Registry(stack.registry).register_all(TOPICS)
+        self.encoders = {name: Encoder(name, ids[f"{name}-value"]) for name in TOPICS}
+        self.producer, self.redis = producer(stack.kafka), connect(stack.redis)
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            self.port = taken.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        settings = {
+            "DEALERIQ_DATA_DIR": str(folder), "DEALERIQ_KAFKA__BOOTSTRAP": stack.kafka.address,
+            "DEALERIQ_REGISTRY__URL": stack.registry.url, "DEALERIQ_REDIS__URL": stack.redis.url,
+            "DEALERIQ_FEATURES__PROJECT": self.project, "DEALERIQ_HTTP__PORT": str(self.port),
+        }  # fmt: skip
+        self.environment = {k: v for k, v in os.environ.items() if not k.startswith("DEALERIQ_")} | settings
+        self.folder, self.running = folder, {}
+        reader = consumer(stack.kafka, self.project)
+        for name in TOPICS:  # what other tests left is none of this test's work
+            for number in until(lambda name=name: reader.list_topics(name, timeout=30).topics[name].partitions):
+                where = TopicPartition(name, number)
+                end = retrying(lambda: reader.get_watermark_offsets(where, timeout=30), stack.kafka)[1]  # noqa: B023
+                self.redis.hset(f"{self.project}:position:recommend-view", f"{name}:{number}", end)
+        reader.close()
+
+    def begin(self, name):
+        command = [sys.executable, "-m", "dealeriq.processes", name]
+        with (self.folder / f"{name}.log").open("ab") as log:
+            self.running[name] = subprocess.Popen(command, env=self.environment, stderr=log, stdout=log)
+
+    def end(self, name, with_=signal.SIGTERM):
+        process = self.running.pop(name)
+        process.send_signal(with_)
+        process.wait(60)
+
+    def send(self, name, *records):
+        for record in records:
+            identity = record.get("event_id", record["dealer_id"])
+            sent = headers(identity, name, "test", NOW_MS, record["dealer_id"])
+            value = self.encoders[name].encode(record)
+            self.producer.produce(name, value, key=record["dealer_id"].encode(), headers=sent)
+        assert self.producer.flush(30) == 0
+
+    def command(self, *arguments):
+        return subprocess.run(
+            [sys.executable, "-m", "dealeriq", "recommend", *arguments, "--url", self.url],
+            env=self.environment, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+
+
+@pytest.fixture
+def world(stack, tmp_path):
+    made = World(stack, tmp_path)
+    yield made
+    for name in list(made.running):
+        made.end(name, signal.SIGKILL)
+    for key in made.redis.scan_iter(f"{made.project}:*"):
+        made.redis.delete(key)
+
+
+def products(client, who, **more):
+    return [each.product_id for each in client.recommendations(who, **more).recommendations]
+
+
+def test_orders_are_recommended_from_as_they_come_and_through_a_kill(world):
+    mark = world.project
+    lines = [
+        line(f"{mark}-{i}", j, f"{mark}-d{i}", product, category=f"{mark}-c{j}")
+        for i in range(3)
+        for j, product in enumerate((f"{mark}-a", f"{mark}-b"))
+    ]
+    me = f"{mark}-me"
+    world.begin("recommend-view")
+    world.begin("http")
+    with DealerIQ(world.url) as client:
+        until(lambda: "http" in world.running and _answers(client))
+        assert client.recommendations(me).recommendations == []
+        world.send("dealers", dealer(me, "Reg ion"))
+        world.send("orders", *lines, line(f"{mark}-m", 0, me, f"{mark}-a"))
+        until(lambda: products(client, me) == [f"{mark}-b"])
+        found = client.recommendations(me).recommendations[0]
+        assert found.why.bought_with == [f"{mark}-a"]
+        assert found.why.text.startswith(f"bought with {mark}-a; taken up by 3 dealers lately")
+
+        async def asked():
+            async with AsyncDealerIQ(world.url) as other:
+                return await other.recommendations(me, limit=1, category=f"{mark}-c1")
+
+        (same,) = asyncio.run(asked()).recommendations
+        assert (same.product_id, same.score, same.why.bought_with) == (f"{mark}-b", found.score, [f"{mark}-a"])
+        assert same.why.popular_in == f"category {mark}-c1"
+        world.end("recommend-view", signal.SIGKILL)
+        extra = [
+            line(f"{mark}-x{i}", j, f"{mark}-d{i}", p)
+            for i in range(3)
+            for j, p in enumerate((f"{mark}-a", f"{mark}-z"))
+        ]
+        world.send("orders", *extra[:3], *lines)  # duplicates of what was counted
+        world.begin("recommend-view")
+        world.send("orders", *extra[3:])
+        until(lambda: set(products(client, me)) == {f"{mark}-b", f"{mark}-z"})
+        assert round(client.recommendations(me, category=f"{mark}-c1").recommendations[0].why.taken_up) == 3
+        for wrong in ({"limit": 0}, {"limit": 101}):
+            with pytest.raises(RequestError):
+                client.recommendations(me, **wrong)
+    told = world.command(me, "--json", "--limit", "1")
+    assert told.returncode == 0
+    assert json.loads(told.stdout)["recommendations"][0]["product_id"] in (f"{mark}-b", f"{mark}-z")
+    stranger = world.command(f"{mark}-nobody")
+    assert "has not ordered" in stranger.stderr
+    assert stranger.stdout.count("popular in every region") >= 2
+    world.end("http")
+    gone = world.command(me)
+    assert gone.returncode == 4
+    assert "was not reached" in gone.stderr
+
+
+def _answers(client):
+    try:
+        return client.health().ready
+    except Exception:
+        return False
