@@ -16,6 +16,9 @@ BENCHMARKS = (
     Benchmark("pipeline", "A year of orders, produced → tiles → features readable.", "benchmarks.pipeline"),
     Benchmark("search", "Products embedded, searched and found as they change.", "benchmarks.search"),
     Benchmark("relevance", "What search finds, by labels it cannot see.", "benchmarks.relevance"),
+    Benchmark(
+        "recommend", "Recommendations, by what dealers order for the first time.", "benchmarks.recommend"
+    ),
     Benchmark("agents", "Chats enriched, beside the raw encoder on the same texts.", "benchmarks.agents"),
     Benchmark(
         "models",
