@@ -207,7 +207,7 @@ def recommend_view(settings: Settings) -> None:
     from streams.views.recommend_view import RecommendView
     from streams.views.runner import ViewRunner
 
-    os.nice(5)  # features go first
+    _stand_back(5)  # features go first
     stop = _stop_on_signals()
     _serve_metrics()
     project, recommend = settings.features.project, settings.recommend

@@ -175,7 +175,7 @@ def _catalogue() -> Mapping[str, Topic]:
     declared = [
         _declare("orders", "dealer_id", "sales", source, "flink graph-view recommend-view lake", inbound=True),
         _declare("chats", "dealer_id", "care", source, "chat-agent lake", inbound=True),
-        _declare("feedback", "dealer_id", "care", source, "label-view flink lake", inbound=True),
+        _declare("feedback", "dealer_id", "care", source, "label-view ranking-view flink lake", inbound=True),
         _declare(
             "products",
             "product_id",

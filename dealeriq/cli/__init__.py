@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "serve": ("dealeriq.cli.serve", "Run the HTTP service."),
     "lake": ("dealeriq.cli.lake", "List the lake's tables, tidy them, fill one anew."),
     "search": ("dealeriq.cli.search", "Search products and documents."),
+    "ranking": ("dealeriq.cli.ranking", "Show and reset what feedback does to search."),
     "index": ("dealeriq.cli.index", "Make the search index again from its topics."),
     "recommend": ("dealeriq.cli.recommend", "Recommend products to a dealer."),
     "models": ("dealeriq.cli.models", "List, train, compare, promote and roll back models."),

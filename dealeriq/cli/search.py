@@ -62,13 +62,16 @@ def command(
         return
     for word, meant in answer.corrected.items():
         print(f"dealeriq: searched for {meant} instead of {word}", file=sys.stderr)
+    if explain and answer.held_out:
+        print("dealeriq: held out: feedback did not move these", file=sys.stderr)
     if not answer.hits:
         print("dealeriq: nothing found", file=sys.stderr)
     for place, hit in enumerate(answer.hits, 1):
         typer.echo(f"{place:>3}  {hit.type + '/' + hit.id:<24}  {_marked(hit.text, hit.highlights)}")
         if explain:
             reasons = (f"{name} #{each.rank} ({each.score:.3f})" for name, each in hit.why.items())
-            typer.echo(f"     {'':<24}  {', '.join(reasons)}")
+            moved = "" if hit.weight == 1 else f", feedback ×{hit.weight:.3f}"
+            typer.echo(f"     {'':<24}  {', '.join(reasons)}{moved}")
 
 
 def _filters(given: list[str]) -> dict[str, Any]:

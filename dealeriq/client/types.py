@@ -141,7 +141,8 @@ class SearchHit(_Answer):
     """One product or document that was found, by the part of its text that fits best.
 
     `start` and `end` say where `text` stands in the original; `highlights` are the query's words in `text`, as
-    [start, end); `why` names each list (meaning, words, like) that it is in.
+    [start, end); `why` names each list (meaning, words, like) that it is in; `weight` is what feedback made of
+    the score, and feedback about this hit names `feedback_id` as its subject.
     """
 
     type: str
@@ -154,6 +155,8 @@ class SearchHit(_Answer):
     highlights: list[tuple[int, int]] = []
     fields: dict[str, Any] = {}
     why: dict[str, SearchReason] = {}
+    feedback_id: str = ""
+    weight: float = 1.0
 
 
 class SearchAnswer(_Answer):
@@ -163,6 +166,7 @@ class SearchAnswer(_Answer):
     corrected: dict[str, str] = {}
     encoder: str
     took_ms: float
+    held_out: bool = False
 
 
 class RecommendationReason(_Answer):

@@ -156,6 +156,7 @@ SCHEMAS: dict[str, Any] = {
             },
             "encoder": {"type": "string"},
             "took_ms": {"type": "number", "description": "milliseconds, encoder included"},
+            "held_out": {"type": "boolean", "description": "ranked without feedback, to measure its lift"},
         },
     },
     "SearchHit": {
@@ -164,7 +165,7 @@ SCHEMAS: dict[str, Any] = {
         "properties": {
             "type": {"type": "string", "enum": ["product", "document"]},
             "id": {"type": "string"},
-            "score": {"type": "number", "description": "sum over the lists of 1/(60 + rank)"},
+            "score": {"type": "number", "description": "sum over the lists of 1/(60 + rank), times `weight`"},
             "text": {"type": "string", "description": "the chunk that was found"},
             "chunk": {"type": ["integer", "null"]},
             "start": {"type": ["integer", "null"], "description": "first character in the original text"},
@@ -175,6 +176,8 @@ SCHEMAS: dict[str, Any] = {
                 "description": "the query's words in `text`: [start, end) in characters",
             },
             "fields": {"type": "object"},
+            "feedback_id": {"type": "string", "description": "subject_id of feedback about this hit"},
+            "weight": {"type": "number", "description": "what feedback makes of the score: a factor"},
             "why": {
                 "type": "object",
                 "description": "list (meaning, words, like) -> rank in it from 1, and score",

@@ -100,7 +100,7 @@ class SearchApplication:
     async def _answer(self, scope: Scope, receive: Receive) -> Answer:
         if scope["path"] == "/healthz":
             return Answer(b'{"alive":true}')
-        if scope["path"] in ("/index", "/entries"):
+        if scope["path"] in ("/index", "/entries", "/ranking"):
             self._authorize(scope)
             return await self._look(scope, receive)
         if scope["path"] != PATH or scope["method"] not in ("GET", "POST"):
@@ -135,6 +135,8 @@ class SearchApplication:
         if scope["path"] == "/entries":
             ids = orjson.loads(raw)["ids"]
             ask = partial(self._entries, ids)
+        elif scope["path"] == "/ranking":
+            ask = self._ranking
         found = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
         return Answer(orjson.dumps(found), content_type=JSON)
 
@@ -143,6 +145,15 @@ class SearchApplication:
         positions = {f"{name}:{number}": at for (name, number), at in searcher.index.positions().items()}
         ids = [each.id for each in searcher.index.scan([AnyOf("entry", [CHUNK])])]
         return {"encoder": searcher.encoder.identity, "positions": positions, "ids": ids}
+
+    def _ranking(self) -> dict[str, Any]:
+        weights = self._searcher.weights
+        return {
+            "pairs": len(weights),
+            "weighted": weights.arms.weighted,
+            "held_out": weights.arms.held_out,
+            "lift": weights.lift(),
+        }
 
     def _entries(self, ids: list[str]) -> list[dict[str, Any]]:
         found = self._searcher.index.get(ids, vectors=True)

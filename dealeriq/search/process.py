@@ -9,6 +9,7 @@ import structlog
 import uvicorn
 
 from connectors.kafka import ensure_topics
+from connectors.redis import connect
 from connectors.registry import Registry
 from connectors.vectors import AnyOf
 from connectors.vectors.edge import EdgeIndex
@@ -20,8 +21,10 @@ from dealeriq.settings import Settings
 from models.search.fields import CHUNK
 from models.search.searcher import Searcher
 from models.search.vocabulary import Vocabulary
+from models.search.weights import Weights
 from models.text import Encoder, TextSettings, text_encoder
 from streams.metrics import ENCODER_TOKENS
+from streams.views.ranking_view import RankingView, since_key
 from streams.views.runner import ViewRunner
 from streams.views.vector_view import VectorView
 
@@ -29,6 +32,8 @@ __all__ = ["run"]
 
 _PATIENCE_S = 2.0
 log = structlog.get_logger("dealeriq.search")
+
+_AGAIN_S = 5.0
 
 
 def run(settings: Settings, stop: threading.Event) -> None:
@@ -58,11 +63,17 @@ class _Service:
     ) -> None:
         self._settings, self._folder, self._encoder, self._stop = settings, folder, encoder, stop
         self._fetch_schema = Registry(settings.registry).schema
+        self._weights = Weights(
+            settings.search.feedback_bound,
+            settings.search.feedback_half_life_days,
+            settings.search.feedback_holdout,
+        )
         self._application: SearchApplication | None = None
         self._server: uvicorn.Server | None = None
 
     def run(self) -> None:
         previous: EdgeIndex | None = None
+        threading.Thread(target=self._weigh, name="ranking-view", daemon=True).start()
         try:
             while not self._stop.is_set():
                 version = current_version(self._folder)
@@ -84,7 +95,7 @@ class _Service:
     def _put_in_place(self, index: EdgeIndex) -> VectorView:
         """Let searches be answered from `index`; returns when none is answered from another any more."""
         vocabulary = Vocabulary(entry.fields["text"] for entry in index.scan([AnyOf("entry", [CHUNK])]))
-        searcher = Searcher(index, self._encoder, vocabulary)
+        searcher = Searcher(index, self._encoder, vocabulary, self._weights)
         if self._application is None:
             settings = self._settings
             token = settings.http.token.get_secret_value() if settings.http.token else None
@@ -110,6 +121,19 @@ class _Service:
         finally:
             until.set()
             watch.join()
+
+    def _weigh(self) -> None:
+        """Fold feedback into weights until this process shall end; searches go on whatever happens here."""
+        settings, store = self._settings, connect(self._settings.redis)
+        project = settings.features.project
+        view = RankingView(self._weights, self._fetch_schema, lambda: int(store.get(since_key(project)) or 0))
+        while not self._stop.is_set():
+            try:
+                ensure_topics(settings.kafka, view.topics)
+                ViewRunner(settings.kafka, view, stop=self._stop, group=f"{project}-{view.name}").run()
+            except Exception:
+                log.exception("feedback is not folded for a while")
+                self._stop.wait(_AGAIN_S)
 
     def _watch(self, until: threading.Event, version: Path) -> None:
         while not until.is_set():

@@ -24,6 +24,15 @@ class SearchSettings(BaseModel):
     folder: Path | None = Field(None, description="folder of the index; unset: `index` in the data folder")
     threads: int = Field(2, ge=1, le=64, description="searches answered at the same time")
     batch_records: int = Field(500, ge=1, le=10_000, description="most records folded into the index together")
+    feedback_bound: float = Field(
+        0.3, ge=0, le=0.9, description="most that feedback moves a hit's score, as a share of it; 0: not at all"
+    )
+    feedback_half_life_days: float = Field(
+        30.0, gt=0, description="event time in which feedback loses half of its weight, days"
+    )
+    feedback_holdout: float = Field(
+        0.1, ge=0, le=1, description="share of (dealer, search) that is ranked without feedback"
+    )
     timeout_s: float = Field(5.0, gt=0, description="longest wait of the HTTP service for an answer, s")
 
     def address(self) -> str | None:

@@ -74,7 +74,8 @@ class Reason:
 class Hit:
     """One owner that was found, by its best chunk.
 
-    `score` is the sum over the lists of 1/(60 + rank). `start` and `end` are where the chunk stands in the
+    `score` is the sum over the lists of 1/(60 + rank), times `weight`, what feedback says of this hit of this
+    search; feedback names it by `feedback_id`. `start` and `end` are where the chunk stands in the
     original text, None where that is not known; `highlights` are the words of the query in `text`, as offsets.
     """
 
@@ -88,16 +89,22 @@ class Hit:
     highlights: list[tuple[int, int]]
     fields: dict[str, Any]
     why: dict[str, Reason]
+    feedback_id: str = ""
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The hits, best first, and how the search was understood: misspelt words and what was taken for them."""
+    """The hits, best first, and how the search was understood: misspelt words and what was taken for them.
+
+    `held_out` says that feedback did not move them, so that its lift can be measured.
+    """
 
     hits: list[Hit]
     corrected: dict[str, str]
     encoder: str
     took_ms: float
+    held_out: bool = False
 
     def data(self) -> dict[str, Any]:
         """As plain data for JSON."""
@@ -105,6 +112,7 @@ class Answer:
         found["took_ms"] = round(self.took_ms, 2)
         for hit in found["hits"]:
             hit["score"] = _rounded(hit["score"])
+            hit["weight"] = _rounded(hit["weight"])
             for reason in hit["why"].values():
                 reason["score"] = _rounded(reason["score"])
         return found

@@ -17,6 +17,7 @@ from connectors.vectors.lexical import Lexical
 from models.search.fields import CHUNK, SearchRequestError, conditions
 from models.search.request import Answer, Hit, Reason, SearchRequest
 from models.search.vocabulary import Vocabulary, words
+from models.search.weights import Weights, feedback_id, search_key
 from models.text import Encoder
 
 __all__ = ["NothingLikeItError", "Searcher", "fuse"]
@@ -47,8 +48,11 @@ def fuse(lists: Mapping[str, Sequence[str]]) -> dict[str, float]:
 class Searcher:
     """Searches one index with the encoder whose vectors it holds. Threads may share it."""
 
-    def __init__(self, index: VectorIndex, encoder: Encoder, vocabulary: Vocabulary) -> None:
+    def __init__(
+        self, index: VectorIndex, encoder: Encoder, vocabulary: Vocabulary, weights: Weights | None = None
+    ) -> None:
         self.index, self.encoder, self._vocabulary = index, encoder, vocabulary
+        self.weights = Weights() if weights is None else weights
         self._lexical = Lexical()
 
     def search(self, request: SearchRequest) -> Answer:
@@ -69,8 +73,11 @@ class Searcher:
             found["words"] = self.index.matching(self._lexical.query(text), depth, wanted)
         if request.like is not None:
             found["like"] = self._like(request.like, depth, wanted)
-        hits = self._hits(found, request, text)
-        return Answer(hits, corrected, self.encoder.identity, (time.perf_counter() - began) * 1000)
+        key = search_key(self._lexical.query(text).terms if text else (), request.like)
+        held_out = self.weights.held_out(request.dealer_id, key)
+        hits = self._hits(found, request, text, key, held_out)
+        took_ms = (time.perf_counter() - began) * 1000
+        return Answer(hits, corrected, self.encoder.identity, took_ms, held_out)
 
     def _like(self, name: str, depth: int, wanted: Sequence[Condition]) -> list[Found]:
         """What lies nearest to the middle of an owner's chunks, itself left out."""
@@ -103,7 +110,9 @@ class Searcher:
                 at = end
         return "".join([*pieces, text[at:]]), corrected
 
-    def _hits(self, found: Mapping[str, list[Found]], request: SearchRequest, text: str) -> list[Hit]:
+    def _hits(
+        self, found: Mapping[str, list[Found]], request: SearchRequest, text: str, key: str, held_out: bool
+    ) -> list[Hit]:
         """One hit an owner: the rank of an owner in a list is that of its best chunk."""
         best: dict[str, Found] = {}
         ranked: dict[str, list[str]] = {}
@@ -116,7 +125,10 @@ class Searcher:
                 ranked.setdefault(name, []).append(owner)
                 reasons[owner][name] = Reason(len(ranked[name]), each.score)
                 best.setdefault(owner, each)
-        scores = list(fuse(ranked).items())[: request.limit]
+        fused = fuse(ranked)
+        weights = {owner: 1.0 if held_out else self.weights.weight(key, owner) for owner in fused}
+        weighted = ((owner, score * weights[owner]) for owner, score in fused.items())
+        scores = sorted(weighted, key=lambda each: (-each[1], each[0]))[: request.limit]
         asked = {word for word, _, _ in words(text)}
         stems = set(self._lexical.query(text).terms) if text else set()
         hits = []
@@ -127,7 +139,8 @@ class Searcher:
                 for word, start, end in words(entry["text"])
                 if word in asked or stems.intersection(self._lexical.query(word).terms)
             ]
-            hits.append(_hit(entry, score, reasons[owner], marked, request.dealer_id))
+            told = feedback_id(key, owner), weights[owner]
+            hits.append(_hit(entry, score, reasons[owner], marked, request.dealer_id, told))
         return hits
 
 
@@ -137,10 +150,11 @@ def _hit(
     why: dict[str, Reason],
     highlights: list[tuple[int, int]],
     dealer_id: str | None,
+    told: tuple[str, float],
 ) -> Hit:
     shown = {name: value for name, value in entry.items() if name not in _KEPT and value is not None}
     dealers = shown.pop("stocked_by", None)
     if dealer_id is not None and dealers is not None:
         shown["in_stock"] = dealer_id in dealers
     place = (entry.get("chunk"), entry.get("start"), entry.get("end"))
-    return Hit(entry["type"], entry["subject_id"], score, entry["text"], *place, highlights, shown, why)
+    return Hit(entry["type"], entry["subject_id"], score, entry["text"], *place, highlights, shown, why, *told)

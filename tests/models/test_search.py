@@ -14,6 +14,7 @@ from models.search.fields import CHUNK, FIELDS, KEYWORDS, NUMBERS, SearchRequest
 from models.search.request import SearchRequest
 from models.search.searcher import NothingLikeItError, Searcher, fuse
 from models.search.vocabulary import Vocabulary
+from models.search.weights import Weights
 from models.text import packaged_encoder
 
 PRODUCTS = [
@@ -194,3 +195,30 @@ def test_neither_the_agent_nor_the_search_process_loads_a_training_package():
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"
+
+
+def test_feedback_moves_hits_of_its_search_alone_and_the_hit_says_so(searcher):
+    weights = Weights(holdout=0.0)
+    asking = Searcher(searcher.index, searcher.encoder, searcher._vocabulary, weights)
+    before = asking.search(SearchRequest(text="saw for wood"))
+    first, second = before.hits[:2]
+    assert {hit.weight for hit in before.hits} == {1.0}
+    for number in range(30):
+        weights.fold(
+            {
+                "subject_type": "search", "subject_id": second.feedback_id, "dealer_id": f"d{number}",
+                "source": f"app{number}", "kind": "thumb", "value": 1.0, "comment": None,
+                "event_time": 1_500_000_000_000,
+            }
+        )  # fmt: skip
+    after = asking.search(SearchRequest(text="Wood, saws for"))
+    assert after.hits[0].id == second.id
+    assert after.hits[0].weight == pytest.approx(1 + 0.3 * 30 / 40)
+    assert {hit.weight for hit in after.hits[1:]} == {1.0}
+    other = asking.search(SearchRequest(text="pruning"))
+    assert {hit.weight for hit in other.hits} == {1.0}
+    out = Searcher(searcher.index, searcher.encoder, searcher._vocabulary, Weights(holdout=1.0))
+    held = out.search(SearchRequest(text="saw for wood"))
+    assert held.held_out
+    assert [hit.id for hit in held.hits] == [hit.id for hit in before.hits]
+    assert first.id in {hit.id for hit in after.hits}

@@ -91,6 +91,7 @@ class World:
         return os.environ | self.stack.environment() | {
             "DEALERIQ_DATA_DIR": str(self.folder),
             "DEALERIQ_SEARCH__ENABLED": "true",
+            "DEALERIQ_SEARCH__FEEDBACK_HOLDOUT": "0",
             "DEALERIQ_SEARCH__PORT": str(self.search_port),
             "DEALERIQ_HTTP__PORT": str(self.http_port),
             "DEALERIQ_FEATURES__PROJECT": self.mark,
@@ -259,6 +260,7 @@ def test_what_changes_is_found_and_nothing_is_encoded_twice(world):
         alike = client.search(like=f"product/{saw['product_id']}").hits
         assert alike
         assert saw["product_id"] not in [each.id for each in alike]
+        prove_that_feedback_moves_a_hit(world, client)
         with pytest.raises(RequestError, match="no field is called 'prise'") as caught:
             client.search("saw", filters={"prise": 1})
         assert "did you mean price" in caught.value.remedy
@@ -308,6 +310,34 @@ def test_what_changes_is_found_and_nothing_is_encoded_twice(world):
         assert hits["hits"][0]["id"] == drill["product_id"]
         assert world.stop("search", signal.SIGINT) == 0
         prove_that_verify_sees_what_differs(world, client, drill)
+
+
+def prove_that_feedback_moves_a_hit(world, client):
+    """Twenty dealers say that they like a hit; it stays moved through a restart, until a reset."""
+    encoder = Encoder("feedback", world.registry.register_all(["feedback"])["feedback-value"])
+
+    def hit():
+        return next(each for each in client.search("chainsaw").hits if each.id == f"{world.mark}-1")
+
+    assert hit().weight == 1
+    for number in range(20):
+        record = {
+            "event_id": f"{world.mark}-f{number}", "dealer_id": f"{world.mark}-d{number}", "kind": "thumb",
+            "subject_type": "search", "subject_id": hit().feedback_id, "value": 1.0, "comment": None,
+            "source": f"{world.mark}-app{number}", "event_time": int(time.time() * 1000),
+        }  # fmt: skip
+        world.send("feedback", record["dealer_id"], encoder.encode(record))
+    world.until(lambda: hit().weight == pytest.approx(1 + 0.3 * 20 / 30, rel=1e-3))
+    assert world.stop("search") == 0
+    world.start("search")
+    world.until(lambda: hit().weight == pytest.approx(1 + 0.3 * 20 / 30, rel=1e-3))
+    assert world.run("ranking", "show", "--json")["pairs"] >= 1
+    for more in ((), ("--execute",)):
+        assert hit().weight > 1
+        command = [sys.executable, "-m", "dealeriq", "ranking", "reset", *more]
+        ran = subprocess.run(command, env=world.variables(), capture_output=True, text=True, timeout=240)
+        assert ran.returncode == 0, ran.stderr
+    world.until(lambda: hit().weight == 1)
 
 
 def prove_that_verify_sees_what_differs(world, client, drill):
