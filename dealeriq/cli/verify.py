@@ -85,6 +85,9 @@ def _tell(report: Any) -> None:
             f"{total['rows']:,} rows of {len(report.lake)} tables compared, {total['behind']:,} records behind"
         )
         typer.echo(f"{'lake':<14} {what}")
+    if report.models:
+        told = ", ".join(f"{count:,} {name}" for name, count in report.models.items())
+        typer.echo(f"{'models':<14} {told} compared")
     for note in report.notes:
         typer.echo(f"note: {note}")
     found = ", ".join(f"{count:,} {kind}" for kind, count in report.counts.items()) or "nothing differs"

@@ -17,7 +17,8 @@ Kind = Literal[
     "missing-row", "extra-row", "unreadable-row", "missing-field", "missing-tile", "extra-tile", "tile",
     "behind", "value", "time", "position", "clock", "missing-letter", "wrong-letter", "missing-event",
     "extra-event", "missing-record", "extra-record", "duplicate-record", "changed-record", "current",
-    "missing-vector", "extra-vector", "vector",
+    "missing-vector", "extra-vector", "vector", "champion", "score-version", "score-time", "duplicate-insight",
+    "insight",
 ]  # fmt: skip
 Store = Literal["online", "lake", "index", "dead letters", "topic"]
 
@@ -46,6 +47,11 @@ KINDS: Mapping[Kind, str] = {
     "missing-vector": "a chunk of the embeddings topic is not in the index",
     "extra-vector": "a chunk of the index is from no record of the topic",
     "vector": "a chunk of the index is not what the newest record of it says",
+    "champion": "a model has not exactly the one champion that its records give",
+    "score-version": "a score is of a version that its decision did not put there, and is not marked shadow",
+    "score-time": "a version scored more than a minute before or after its time",
+    "duplicate-insight": "an insight was told more than once",
+    "insight": "an insight is of no score, or of a shadow's",
 }
 _KEPT = 1_000
 
@@ -97,6 +103,7 @@ class Report:
     positions: dict[str, dict[str, int]] = field(default_factory=dict)
     lake: dict[str, dict[str, int]] = field(default_factory=dict)
     index: dict[str, int] = field(default_factory=dict)
+    models: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)

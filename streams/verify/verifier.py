@@ -140,6 +140,8 @@ class Verifier:
         if self.index is not None:
             with report.timed("index"):
                 self._index(report, self.index, sample is not None)
+        with report.timed("models"):
+            self._models(report, sample is not None)
         with report.timed("positions"):
             if found.reached:
                 report.add(positions.findings(held))
@@ -341,6 +343,16 @@ class Verifier:
         check = verify_vectors(ask, self.broker, self.registry, sampled=sampled, pause=self.pause)
         report.add(check.findings)
         report.index = {"chunks": check.chunks, "vectors": check.vectors}
+
+    def _models(self, report: Report, sampled: bool) -> None:
+        """Champions, the versions of scores, and insights."""
+        from streams.verify.models import verify_models
+
+        self.progress("comparing scores and insights with the models' lifecycle")
+        check = verify_models(self.broker, self.registry, sampled=sampled, pause=self.pause)
+        report.add(check.findings)
+        told = {"decisions": check.decisions, "scores": check.scores, "insights": check.insights}
+        report.models = told if any(told.values()) else {}
 
     def _clock_findings(self, before: int, after: int) -> Iterable[Finding]:
         """The event clock is the latest event time that is not in the future.
