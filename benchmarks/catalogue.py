@@ -26,6 +26,9 @@ BENCHMARKS = (
         "benchmarks.models",
     ),
     Benchmark(
+        "scoring", "The scoring stage beside the raw session, pyfunc and River; swaps.", "benchmarks.scoring"
+    ),
+    Benchmark(
         "freshness", "From producing an order to a reader that counts it, under load.", "benchmarks.freshness"
     ),
     Benchmark("startup", "Set-up from nothing, and a start to the first feature.", "benchmarks.startup"),
