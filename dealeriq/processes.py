@@ -173,10 +173,12 @@ def insight_view(settings: Settings) -> None:
 
 
 def graph_view(settings: Settings) -> None:
-    """Keep the graph."""
-    from connectors.kafka import ensure_topics
+    """Keep the graph, and embed it where it has a schedule."""
+    from connectors.kafka import ensure_topics, producer
     from connectors.neo4j.driver import connect
     from connectors.registry import Registry
+    from streams.graph.embedding import GraphEmbedder
+    from streams.graph.schedule import EmbeddingSchedule
     from streams.graph.store import GraphStore
     from streams.views.graph_view import GRAPH_VIEW, GraphView
     from streams.views.runner import ViewRunner
@@ -186,8 +188,14 @@ def graph_view(settings: Settings) -> None:
     _serve_metrics()
     with connect(settings.graph) as driver:
         store = GraphStore(driver, settings.graph.database, GRAPH_VIEW)
-        view = GraphView(store, Registry(settings.registry).schema)
-        ensure_topics(settings.kafka, view.topics)
+        registry = Registry(settings.registry)
+        view = GraphView(store, registry.schema)
+        ensure_topics(settings.kafka, [*view.topics, "embeddings"])
+        if settings.graph.embedding_every_s is not None:
+            schema_id = registry.register_all(["embeddings"])["embeddings-value"]
+            embedder = GraphEmbedder(driver, settings.graph, producer(settings.kafka), schema_id)
+            schedule = EmbeddingSchedule(embedder, settings.graph.embedding_every_s)
+            threading.Thread(target=schedule.run, args=(stop,), name="graph-embedder", daemon=True).start()
         ViewRunner(
             settings.kafka,
             view,

@@ -41,10 +41,15 @@ def verifier(
     plan = load(project=settings.features.project)
     registry, store = Registry(settings.registry), connect(settings.redis)
     lake = lake_at(settings.lake, settings.data_dir)
+    graph = None
+    if settings.graph.url is not None:
+        from connectors.neo4j.driver import connect as connect_graph
+
+        graph = connect_graph(settings.graph), settings.graph.database
     index = asker(settings) if settings.search.address() is not None else None
     return Verifier(
         settings.kafka, registry, store, plan, lake=lake, lake_topics=settings.lake.topics,
-        index=index, progress=progress, pause=pause,
+        index=index, graph=graph, progress=progress, pause=pause,
     )  # fmt: skip
 
 

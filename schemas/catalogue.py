@@ -216,7 +216,9 @@ def _catalogue() -> Mapping[str, Topic]:
         _declare("labels", "dealer_id", "models", "label-view", "trainer lake"),
         _declare("scores", "dealer_id", "models", "score-view", "flink lake"),
         _declare("insights", "dealer_id", "models", "flink", "insight-view apps lake"),
-        _declare("embeddings", "chunk_id", "models", "embed-agent", "vector-view lake", compacted=True),
+        _declare(
+            "embeddings", "chunk_id", "models", "embed-agent graph-view", "vector-view lake", compacted=True
+        ),
         _declare("retraining.requests", "model", "models", "drift people", "trainer", partitions=1),
         # The registry of models is a fold of all of it, from the first record on.
         _declare(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from connectors.settings import AddressNotSetError
@@ -26,6 +28,17 @@ class GraphSettings(BaseModel):
     timeout_s: float = Field(10.0, gt=0, description="longest wait for a connection, s")
     query_timeout_s: float = Field(5.0, gt=0, description="longest run of a query that answers a request, s")
     batch_records: int = Field(5_000, ge=1, le=50_000, description="most records folded in one transaction")
+    embedding: Literal["fastrp", "node2vec", "graphsage"] = Field(
+        "fastrp", description="how the graph is embedded, by Graph Data Science"
+    )
+    embedding_dimension: int = Field(128, ge=8, le=4096, description="length of a graph vector")
+    embedding_seed: int = Field(42, ge=0, description="seed of the embedding: the same graph, the same vectors")
+    embedding_tolerance: float = Field(
+        0.001, ge=0, lt=1, description="1 - cosine by which a vector must have moved to be published again"
+    )
+    embedding_every_s: float | None = Field(
+        None, ge=1, description="seconds from the end of one embedding run to the next; unset: on demand only"
+    )
     heap_mb: int = Field(512, ge=256, description="heap of the local server, MiB")
     page_cache_mb: int = Field(64, ge=8, description="page cache of the local server, MiB")
 

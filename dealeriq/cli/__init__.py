@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "ranking": ("dealeriq.cli.ranking", "Show and reset what feedback does to search."),
     "index": ("dealeriq.cli.index", "Make the search index again from its topics."),
     "recommend": ("dealeriq.cli.recommend", "Recommend products to a dealer."),
+    "graph": ("dealeriq.cli.graph", "Ask the graph: bought together, compatible, dealers alike."),
     "models": ("dealeriq.cli.models", "List, train, compare, promote and roll back models."),
     "warehouse": ("dealeriq.cli.warehouse", "Build, test and list the warehouse over the lake."),
     "insights": ("dealeriq.cli.insights", "Follow insights, and explain one."),

@@ -28,6 +28,7 @@ def run(**overrides: object) -> None:
     """Serve until a signal; raises AddressNotSetError, AddressTakenError, PlanError."""
     from connectors.redis import refuse_cluster
     from dealeriq.http.forward import Forwarder
+    from dealeriq.http.graph import GraphSource
     from dealeriq.http.insights import InsightSource
     from dealeriq.http.recommendations import RecommendationSource
     from dealeriq.http.server import listen, serve
@@ -55,4 +56,5 @@ def run(**overrides: object) -> None:
         search=Forwarder(search.address(), search.timeout_s, http.max_body_bytes),
         insights=InsightSource(source.redis, plan.project),
         recommendations=RecommendationSource(source.redis, Ranking(plan.project, settings.recommend)),
+        graph=GraphSource(settings.graph),
     )

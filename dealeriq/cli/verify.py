@@ -88,6 +88,9 @@ def _tell(report: Any) -> None:
     if report.models:
         told = ", ".join(f"{count:,} {name}" for name, count in report.models.items())
         typer.echo(f"{'models':<14} {told} compared")
+    if report.graph:
+        counts = ", ".join(f"{count:,} {name}" for name, count in report.graph.items())
+        typer.echo(f"{'graph':<14} {counts} compared")
     for note in report.notes:
         typer.echo(f"note: {note}")
     found = ", ".join(f"{count:,} {kind}" for kind, count in report.counts.items()) or "nothing differs"

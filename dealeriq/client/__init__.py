@@ -16,6 +16,9 @@ from dealeriq.client.errors import (
 )
 from dealeriq.client.sync import DealerIQ
 from dealeriq.client.types import (
+    BoughtTogether,
+    Companion,
+    Compatible,
     FeaturePlan,
     FeatureRow,
     Health,
@@ -29,12 +32,18 @@ from dealeriq.client.types import (
     SearchAnswer,
     SearchHit,
     SearchReason,
+    SimilarDealer,
+    SimilarDealers,
+    StandIn,
     Status,
     ViewPlan,
 )
 
 __all__ = [
     "AsyncDealerIQ",
+    "BoughtTogether",
+    "Companion",
+    "Compatible",
     "ConnectionFailedError",
     "DealerIQ",
     "DealerIQClientError",
@@ -54,6 +63,9 @@ __all__ = [
     "SearchHit",
     "SearchReason",
     "ServiceError",
+    "SimilarDealer",
+    "SimilarDealers",
+    "StandIn",
     "Status",
     "TimedOutError",
     "TooLargeError",

@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
 import httpx
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from dealeriq.client.errors import (
     ConnectionFailedError,
@@ -23,12 +23,24 @@ from dealeriq.client.errors import (
     TimedOutError,
     from_problem,
 )
-from dealeriq.client.types import FeatureRow, Health, InsightPage, Plan, Recommendations, SearchAnswer
+from dealeriq.client.types import (
+    BoughtTogether,
+    Compatible,
+    FeatureRow,
+    Health,
+    InsightPage,
+    Plan,
+    Recommendations,
+    SearchAnswer,
+    SimilarDealers,
+)
 
 __all__ = [
     "Call",
     "Conversation",
     "RetryPolicy",
+    "bought_together_call",
+    "compatible_call",
     "features_call",
     "health_call",
     "insights_call",
@@ -36,9 +48,11 @@ __all__ = [
     "plan_call",
     "recommendations_call",
     "search_call",
+    "similar_dealers_call",
 ]
 
 T = TypeVar("T")
+M = TypeVar("M", bound=BaseModel)
 Entity = Mapping[str, str | int]
 At = int | datetime | str
 
@@ -188,6 +202,25 @@ def recommendations_call(dealer_id: str, limit: int, category: str | None) -> Ca
     params = {"limit": str(limit)} | ({} if category is None else {"category": category})
     path = f"/v1/recommendations/{quote(dealer_id, safe='')}"
     return Call("GET", path, Recommendations.model_validate, params)
+
+
+def bought_together_call(product_id: str, limit: int) -> Call[BoughtTogether]:
+    """Ask what a product is bought with."""
+    return _graph_call(f"/v1/products/{quote(product_id, safe='')}/bought-together", limit, BoughtTogether)
+
+
+def compatible_call(product_id: str, limit: int) -> Call[Compatible]:
+    """Ask what can stand in for a product."""
+    return _graph_call(f"/v1/products/{quote(product_id, safe='')}/compatible", limit, Compatible)
+
+
+def similar_dealers_call(dealer_id: str, limit: int) -> Call[SimilarDealers]:
+    """Ask which dealers are like one."""
+    return _graph_call(f"/v1/dealers/{quote(dealer_id, safe='')}/similar", limit, SimilarDealers)
+
+
+def _graph_call(path: str, limit: int, answer: type[M]) -> Call[M]:
+    return Call("GET", path, answer.model_validate, {"limit": str(limit)})
 
 
 def health_call() -> Call[Health]:

@@ -102,6 +102,8 @@ _BY_SLUG: Mapping[str, type[DealerIQClientError]] = {
     "internal": ServiceError,
     "store-unavailable": UnavailableError,
     "search-unavailable": UnavailableError,
+    "not-in-graph": UnknownNameError,
+    "graph-unavailable": UnavailableError,
 }
 
 

@@ -15,6 +15,8 @@ from dealeriq.client.core import (
     Conversation,
     Entity,
     RetryPolicy,
+    bought_together_call,
+    compatible_call,
     features_call,
     health_call,
     insights_call,
@@ -22,9 +24,21 @@ from dealeriq.client.core import (
     plan_call,
     recommendations_call,
     search_call,
+    similar_dealers_call,
 )
 from dealeriq.client.stream import InsightStream
-from dealeriq.client.types import FeatureRow, Health, Insight, InsightPage, Plan, Recommendations, SearchAnswer
+from dealeriq.client.types import (
+    BoughtTogether,
+    Compatible,
+    FeatureRow,
+    Health,
+    Insight,
+    InsightPage,
+    Plan,
+    Recommendations,
+    SearchAnswer,
+    SimilarDealers,
+)
 
 __all__ = ["DealerIQ"]
 
@@ -146,6 +160,21 @@ class DealerIQ:
         Raises RequestError, UnavailableError.
         """
         return self._send(recommendations_call(dealer_id, limit, category))
+
+    def bought_together(self, product_id: str, *, limit: int = 10) -> BoughtTogether:
+        """Return the products that orders hold with one more often than chance says, the surest first.
+
+        Raises UnknownNameError where the graph has no such product, UnavailableError.
+        """
+        return self._send(bought_together_call(product_id, limit))
+
+    def compatible(self, product_id: str, *, limit: int = 10) -> Compatible:
+        """Return products of the same class, those first that most of its own dealers order, too."""
+        return self._send(compatible_call(product_id, limit))
+
+    def similar_dealers(self, dealer_id: str, *, limit: int = 10) -> SimilarDealers:
+        """Return the dealers that order the same products, the most similar first."""
+        return self._send(similar_dealers_call(dealer_id, limit))
 
     def plan(self) -> Plan:
         """Return the feature services and views that can be asked for."""

@@ -8,6 +8,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = [
+    "BoughtTogether",
+    "Companion",
+    "Compatible",
     "FeaturePlan",
     "FeatureRow",
     "Health",
@@ -21,6 +24,9 @@ __all__ = [
     "SearchAnswer",
     "SearchHit",
     "SearchReason",
+    "SimilarDealer",
+    "SimilarDealers",
+    "StandIn",
     "Status",
     "ViewPlan",
 ]
@@ -201,6 +207,74 @@ class Recommendations(_Answer):
     at_ms: int = Field(alias="at")
     known: bool
     recommendations: list[Recommendation]
+
+
+class Companion(_Answer):
+    """A product that is bought with another: `together` orders hold both, of its own `lines`.
+
+    `lift` is how many times more often that is than if the two were independent; `score` is the log-likelihood
+    ratio, by which they are ranked.
+    """
+
+    product_id: str
+    name: str | None = None
+    category: str | None = None
+    together: int
+    lines: int
+    lift: float
+    score: float
+
+
+class BoughtTogether(_Answer):
+    """What a product is bought with, the surest first; `orders` are the newest of its own that were read."""
+
+    product_id: str
+    name: str | None = None
+    orders: int
+    all_orders: int
+    products: list[Companion]
+
+
+class StandIn(_Answer):
+    """A product of the same class; `dealers` order both, the last one at `last_ms` (ms since epoch)."""
+
+    product_id: str
+    name: str | None = None
+    category: str | None = None
+    package_size: str | None = None
+    price: float | None = None
+    dealers: int
+    last_ms: int
+
+
+class Compatible(_Answer):
+    """What can stand in for a product; `dealers` order it, `class_path` is the class that all share."""
+
+    product_id: str
+    name: str | None = None
+    class_path: str | None = Field(None, alias="class")
+    dealers: int
+    products: list[StandIn]
+
+
+class SimilarDealer(_Answer):
+    """A dealer that orders `shared` of another's products, and `products` in all; `score` is their cosine."""
+
+    dealer_id: str
+    name: str | None = None
+    region: str | None = None
+    shared: int
+    products: int
+    score: float
+
+
+class SimilarDealers(_Answer):
+    """Dealers like one, the most similar first, by the `products` that it orders most."""
+
+    dealer_id: str
+    name: str | None = None
+    products: int
+    dealers: list[SimilarDealer]
 
 
 class Health(_Answer):

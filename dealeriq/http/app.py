@@ -15,6 +15,7 @@ from urllib.parse import unquote
 import structlog
 
 from dealeriq.http.forward import Forwarder
+from dealeriq.http.graph import GraphSource
 from dealeriq.http.handlers import Answer, Handlers, Request, StreamAnswer
 from dealeriq.http.insights import InsightSource
 from dealeriq.http.multiplex import StoreUnavailableError
@@ -50,10 +51,11 @@ class Application:
         insights: InsightSource | None = None,
         stopping: Callable[[], bool] = lambda: False,
         recommendations: RecommendationSource | None = None,
+        graph: GraphSource | None = None,
     ) -> None:
-        self._settings, self._source, self._search = settings, source, search
+        self._settings, self._source, self._search, self._graph = settings, source, search, graph
         forward = None if search is None else search.forward
-        self._handlers = Handlers(settings, source, forward, insights, stopping, recommendations)
+        self._handlers = Handlers(settings, source, forward, insights, stopping, recommendations, graph)
         self._meters = StageMeters("http")
         # (number of segments, the fixed first two) leaves one pattern to try, or a few that end otherwise.
         self._table: dict[tuple[int, str, str], dict[tuple[str, ...], dict[str, Route]]] = {}
@@ -167,6 +169,8 @@ class Application:
             else:
                 if self._search is not None:
                     await self._search.close()
+                if self._graph is not None:
+                    await self._graph.close()
                 await self._handlers.close()
                 await self._source.close()
                 await send({"type": "lifespan.shutdown.complete"})

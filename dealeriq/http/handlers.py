@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, unquote
 
 import orjson
 
+from dealeriq.http.graph import GraphSource, Question
 from dealeriq.http.insights import InsightSource, cursor_of, limit_of
 from dealeriq.http.multiplex import StoreUnavailableError
 from dealeriq.http.openapi import document
@@ -101,8 +102,10 @@ class Handlers:
         insights: InsightSource | None = None,
         stopping: Callable[[], bool] = lambda: False,
         recommendations: RecommendationSource | None = None,
+        graph: GraphSource | None = None,
     ) -> None:
         self._insights, self._stopping, self._recommendations = insights, stopping, recommendations
+        self._graph = graph
         self._settings, self._source, self._catalogue = settings, source, source.catalogue
         self._forward = forward
         self._event_clock: int | None = None
@@ -189,6 +192,18 @@ class Handlers:
             request.parameters[0], since, before, limit_of(query.get("limit", "50"))
         )
         return Answer(page)
+
+    async def bought_together(self, request: Request) -> Answer:
+        """Products that are bought with one."""
+        return await self._asked("bought_together", request)
+
+    async def compatible(self, request: Request) -> Answer:
+        """Products that can stand in for one."""
+        return await self._asked("compatible", request)
+
+    async def similar_dealers(self, request: Request) -> Answer:
+        """Dealers like one."""
+        return await self._asked("similar_dealers", request)
 
     async def insights_stream(self, request: Request) -> StreamAnswer:
         """A dealer's insights as they come."""
@@ -288,6 +303,11 @@ class Handlers:
         at_ms, detail = self._moment(options.get("at")), _flag(options.get("detail", False))
         (row,) = await self._source.rows(selection, (entity,), at_ms, detail)
         return Answer(b'{"entity":%b,"at":%d,%b}' % (orjson.dumps(entity), at_ms, row))
+
+    async def _asked(self, question: Question, request: Request) -> Answer:
+        if self._graph is None:
+            raise ProblemError("graph-unavailable", "This service asks no graph.")
+        return Answer(await self._graph.ask(question, request.parameters[0], request.query()))
 
     def _source_of_insights(self) -> InsightSource:
         if self._insights is None:

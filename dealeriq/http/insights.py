@@ -92,8 +92,8 @@ def cursor_of(name: str, text: str) -> int:
     )
 
 
-def limit_of(text: str) -> int:
-    """Return the length of a page. Raises a malformed-request problem."""
-    if text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= _MOST:
+def limit_of(text: str, most: int = _MOST) -> int:
+    """Return how much is asked for, at most `most`. Raises a malformed-request problem."""
+    if text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= most:
         return int(text)
-    raise ProblemError("malformed-request", f"limit={text!r} is not a number from 1 to {_MOST}.")
+    raise ProblemError("malformed-request", f"limit={text!r} is not a number from 1 to {most}.")

@@ -60,7 +60,60 @@ _INSIGHT["properties"]["cursor"] = {
     "description": "its place among the dealer's insights: give it as `since`, `before` or Last-Event-ID",
 }
 
+_NAME = {"type": ["string", "null"], "description": "none where no record has come yet"}
+
+
+def _graph_answer(about: str, others: str, other: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """An answer about one product or dealer: others, the first the nearest, each with its own numbers."""
+    known = {about: {"type": "string"}, "name": _NAME, **more}
+    item = {"type": "object", "required": list(other), "properties": {**other, "name": _NAME}}
+    return {
+        "type": "object",
+        "required": [*known, others],
+        "properties": {**known, others: {"type": "array", "items": item}},
+    }
+
+
+def _count(meaning: str) -> dict[str, Any]:
+    return {"type": "integer", "description": meaning}
+
+
 SCHEMAS: dict[str, Any] = {
+    "BoughtTogether": _graph_answer(
+        "product_id",
+        "products",
+        {
+            "product_id": {"type": "string"},
+            "together": _count("orders that hold both"),
+            "lines": _count("order lines of it"),
+            "lift": {"type": "number", "description": "times more often than if the two were independent"},
+            "score": {"type": "number", "description": "log-likelihood ratio, by which they are ranked"},
+        },
+        orders=_count("orders that hold the product: the newest, of one with many"),
+        all_orders=_count("orders in the graph"),
+    ),
+    "Compatible": _graph_answer(
+        "product_id",
+        "products",
+        {
+            "product_id": {"type": "string"},
+            "dealers": _count("of the product's dealers, how many order it, too"),
+            "last_ms": _count("when one last did, event time, ms since epoch"),
+        },
+        dealers=_count("dealers that order the product"),
+        **{"class": {"type": ["string", "null"], "description": "the class that all share"}},
+    ),
+    "SimilarDealers": _graph_answer(
+        "dealer_id",
+        "dealers",
+        {
+            "dealer_id": {"type": "string"},
+            "shared": _count("products that both order"),
+            "products": _count("products that it orders"),
+            "score": {"type": "number", "description": "cosine of the two sets of products"},
+        },
+        products=_count("products of the dealer that were compared: those it orders most"),
+    ),
     "FeatureRow": {
         "type": "object",
         "required": ["entity", "at", "features"],

@@ -83,6 +83,18 @@ KINDS: Mapping[str, Kind] = {
             "Search is not there",
             "Start it: `dealeriq demo --search`, or search.enabled = true; elsewhere set search.url.",
         ),
+        Kind(
+            "not-in-graph",
+            404,
+            "The graph holds nothing of that id",
+            "Look at the id: what has a record or an order is in the graph within seconds.",
+        ),
+        Kind(
+            "graph-unavailable",
+            503,
+            "The graph is not there",
+            "Start it: `dealeriq demo --graph`, or graph.enabled = true; elsewhere set graph.url.",
+        ),
     )
 }
 

@@ -71,6 +71,9 @@ SEARCH_BODY: Mapping[str, Any] = {
     },
 }
 
+GRAPH = ("malformed-request", "unauthorized", "not-in-graph", "graph-unavailable")
+MOST_ASKED = {"limit": "most answers, 1 to 100; default: 10"}
+
 ROUTES: tuple[Route, ...] = (
     Route("page", "GET", "/", "page", "The addresses, for people", answer="text/html"),
     Route(
@@ -177,6 +180,39 @@ ROUTES: tuple[Route, ...] = (
         ("malformed-request", "unauthorized", "store-unavailable"),
         {"limit": "most products, 1 to 100; default: 20", "category": "only products of this category"},
         answer="Recommendations",
+        guarded=True,
+    ),
+    Route(
+        "bought_together",
+        "GET",
+        "/v1/products/{product_id}/bought-together",
+        "bought_together",
+        "Products that one order holds with this one more often than chance says, the surest first",
+        GRAPH,
+        MOST_ASKED,
+        answer="BoughtTogether",
+        guarded=True,
+    ),
+    Route(
+        "compatible",
+        "GET",
+        "/v1/products/{product_id}/compatible",
+        "compatible",
+        "Products of the same class, those first that most of its own dealers order, too",
+        GRAPH,
+        MOST_ASKED,
+        answer="Compatible",
+        guarded=True,
+    ),
+    Route(
+        "similar_dealers",
+        "GET",
+        "/v1/dealers/{dealer_id}/similar",
+        "similar_dealers",
+        "Dealers that order the same products",
+        GRAPH,
+        MOST_ASKED,
+        answer="SimilarDealers",
         guarded=True,
     ),
     Route(

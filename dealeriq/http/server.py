@@ -11,6 +11,7 @@ import uvicorn
 
 from dealeriq.http.app import Application
 from dealeriq.http.forward import Forwarder
+from dealeriq.http.graph import GraphSource
 from dealeriq.http.insights import InsightSource
 from dealeriq.http.recommendations import RecommendationSource
 from dealeriq.http.settings import HttpSettings
@@ -46,6 +47,7 @@ def serve(
     search: Forwarder | None = None,
     insights: InsightSource | None = None,
     recommendations: RecommendationSource | None = None,
+    graph: GraphSource | None = None,
 ) -> None:
     """Serve until SIGINT or SIGTERM; requests in flight get 5 seconds to finish, and streams end at once."""
     servers: list[uvicorn.Server] = []
@@ -61,6 +63,7 @@ def serve(
             insights=insights,
             stopping=stopping,
             recommendations=recommendations,
+            graph=graph,
         ),
         loop="uvloop",
         http="httptools",

@@ -18,9 +18,10 @@ Kind = Literal[
     "behind", "value", "time", "position", "clock", "missing-letter", "wrong-letter", "missing-event",
     "extra-event", "missing-record", "extra-record", "duplicate-record", "changed-record", "current",
     "missing-vector", "extra-vector", "vector", "champion", "score-version", "score-time", "duplicate-insight",
-    "insight",
+    "insight", "missing-node", "extra-node", "node", "missing-relation", "extra-relation",
+    "relation",
 ]  # fmt: skip
-Store = Literal["online", "lake", "index", "dead letters", "topic"]
+Store = Literal["online", "lake", "index", "graph", "dead letters", "topic"]
 
 KINDS: Mapping[Kind, str] = {
     "missing-row": "the log has events of an entity, and the store has no row of it",
@@ -52,6 +53,12 @@ KINDS: Mapping[Kind, str] = {
     "score-time": "a version scored more than a minute before or after its time",
     "duplicate-insight": "an insight was told more than once",
     "insight": "an insight is of no score, or of a shadow's",
+    "missing-node": "a product or dealer of its topic is not in the graph",
+    "extra-node": "a product or dealer of the graph has no record in its topic",
+    "node": "a product or dealer of the graph is not what its newest record says",
+    "missing-relation": "an order line, a sum of lines or a level of stock is not in the graph",
+    "extra-relation": "an order line, a sum or a level of stock of the graph has no record, or is there twice",
+    "relation": "an order line, a sum of lines or a level of stock of the graph is not what the records say",
 }
 _KEPT = 1_000
 
@@ -104,6 +111,7 @@ class Report:
     lake: dict[str, dict[str, int]] = field(default_factory=dict)
     index: dict[str, int] = field(default_factory=dict)
     models: dict[str, int] = field(default_factory=dict)
+    graph: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)

@@ -95,7 +95,7 @@ class Repairer:
     def _stays(self, finding: Finding) -> bool:
         if finding.kind == "position" and finding.store == "online":
             return not list(self._position(finding))
-        return finding.store in ("topic", "dead letters") and finding.kind != "missing-letter"
+        return finding.store in ("topic", "graph", "dead letters") and finding.kind != "missing-letter"
 
     def plan(self) -> list[Repair]:
         """Return what would be written."""

@@ -8,20 +8,18 @@ may be read while it moves: what came meanwhile is in the log that is read after
 from __future__ import annotations
 
 import base64
-import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from confluent_kafka import TopicPartition
 
-from connectors.kafka import KafkaUnavailableError, consumer
 from connectors.registry import Registry
 from schemas.codec import Decoder
 from schemas.errors import ContractError, DealerIQError
 from streams.verify.broker import Broker, Ends
 from streams.verify.findings import Finding
+from streams.verify.messages import messages
 
 __all__ = ["IndexAwayError", "IndexCheck", "verify_vectors"]
 
@@ -31,7 +29,6 @@ _TOPIC = "embeddings"
 _ASKED = 500
 _SAMPLED = 500
 _SAME = 0.9999  # cosine: the index keeps directions, in float32
-_SILENT = 100
 
 
 class IndexAwayError(DealerIQError):
@@ -140,7 +137,7 @@ def _read(
 ) -> dict[str, _Key]:
     """The records of each chunk; of the wanted ones only, where that is given."""
     decoder, found = Decoder.of_topic(_TOPIC, registry.schema), dict[str, _Key]()
-    for partition, key, offset, value in _messages(broker, ends, pause):
+    for partition, key, offset, value in messages(broker, _TOPIC, ends, pause):
         if wanted is not None and key not in wanted:
             continue
         state = found.setdefault(key, _Key())
@@ -151,34 +148,3 @@ def _read(
         if offset < positions.get(partition, 0):
             state.before, state.deleted = offset, value is None
     return found
-
-
-def _messages(
-    broker: Broker, ends: Ends, pause: Callable[[], None]
-) -> Iterable[tuple[int, str, int, bytes | None]]:
-    """Yield (partition, key, offset, value) of the whole topic up to `ends`."""
-    reading = consumer(broker.kafka, f"verify-{uuid.uuid4().hex}")
-    try:
-        firsts = broker.firsts(_TOPIC)
-        left = {partition for partition, end in ends.items() if end > firsts.get(partition, 0)}
-        reading.assign([TopicPartition(_TOPIC, partition, firsts.get(partition, 0)) for partition in left])
-        silent = 0
-        while left:
-            messages = reading.consume(1_000, 0.2)
-            silent = 0 if messages else silent + 1
-            if silent > _SILENT:
-                raise KafkaUnavailableError(f"{_TOPIC} gives no record before its end")
-            for each in messages:
-                if each.error() is None:
-                    yield (
-                        each.partition(),
-                        (each.key() or b"").decode(errors="replace"),
-                        each.offset(),
-                        each.value(),
-                    )
-            for place in reading.position([TopicPartition(_TOPIC, partition) for partition in left]):
-                if place.offset >= ends[place.partition]:
-                    left.discard(place.partition)
-            pause()
-    finally:
-        reading.close()

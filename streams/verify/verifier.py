@@ -43,6 +43,8 @@ from streams.verify.positions import LABEL_VIEW, LOOKED_UP, Positions, held_feed
 from streams.verify.sources import Sources
 
 if TYPE_CHECKING:
+    from neo4j import Driver
+
     from streams.verify.lake import LakeCheck
 
 __all__ = ["CLOCK_KEY", "Verifier"]
@@ -65,6 +67,7 @@ class Verifier:
         plan: the compiled feature plan.
         lake: where the lake is; None for a system without one.
         lake_topics: what is kept there; None for all that a lake keeps by default.
+        graph: a driver of Neo4j and the database of the graph; None for a system without one.
         index: asks the search process about its index; None for a system without one.
         progress: takes a line about what is being done.
         pause: called between batches, so that a verifier in the background can stand back.
@@ -79,6 +82,7 @@ class Verifier:
     lake: Root | None = None
     lake_topics: Sequence[str] | None = None
     index: Callable[[str, Any], Any] | None = None
+    graph: tuple[Driver, str] | None = None
     progress: Callable[[str], None] = lambda line: None
     pause: Callable[[], None] = lambda: None
     wait_s: float = 15.0
@@ -142,6 +146,9 @@ class Verifier:
                 self._index(report, self.index, sample is not None)
         with report.timed("models"):
             self._models(report, sample is not None)
+        if self.graph is not None and sample is None:
+            with report.timed("graph"):
+                self._graph(report, *self.graph)
         with report.timed("positions"):
             if found.reached:
                 report.add(positions.findings(held))
@@ -353,6 +360,16 @@ class Verifier:
         report.add(check.findings)
         told = {"decisions": check.decisions, "scores": check.scores, "insights": check.insights}
         report.models = told if any(told.values()) else {}
+
+    def _graph(self, report: Report, driver: Driver, database: str) -> None:
+        """The graph is what its topics say."""
+        from streams.verify.graph import verify_graph
+
+        self.progress("comparing the graph")
+        check = verify_graph(driver, database, self.broker, self.registry, self.pause)
+        report.add(check.findings)
+        report.notes += check.notes
+        report.graph = {"lines": check.lines, "relations": check.relations, "nodes": check.nodes}
 
     def _clock_findings(self, before: int, after: int) -> Iterable[Finding]:
         """The event clock is the latest event time that is not in the future.

@@ -10,7 +10,7 @@ from typing import Any
 from lake_tables import FakeMessage
 
 from schemas.catalogue import topic
-from schemas.codec import Encoder
+from schemas.codec import Decoder, Encoder
 
 TOPICS = ("products", "dealers", "inventory", "orders")
 ENCODE = {name: Encoder(name, number).encode for number, name in enumerate(TOPICS, 1)}
@@ -195,3 +195,17 @@ def dump(driver: Any, mark: str) -> dict[str, Any]:
             )
         },
     }
+
+
+DECODE = {name: Decoder.of_topic(name, fetch).decode for name in TOPICS}
+
+
+def told(log: Iterable[FakeMessage]) -> list[tuple[Any, ...]]:
+    """Return (topic, key, record, partition, offset) of messages, as `recount` takes them."""
+    return [
+        (
+            each.name, each.name_key.decode(), None if each.data is None else DECODE[each.name](each.data),
+            each.number, each.at,
+        )
+        for each in log
+    ]  # fmt: skip

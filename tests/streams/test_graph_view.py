@@ -7,22 +7,20 @@ import time
 import uuid
 
 import pytest
-from graph_world import TOPICS, Network, dealer, dump, fetch, level, line, product, recount
+from graph_world import TOPICS, Network, dealer, dump, fetch, level, line, product, recount, told
 
 from connectors.kafka import ensure_topics, producer
 from connectors.neo4j.driver import connect
 from connectors.registry import Registry
 from features.writer import StoreReplacedError
-from schemas.codec import Decoder, Encoder
+from schemas.codec import Encoder
 from schemas.envelope import headers
 from streams.graph import store as store_module
 from streams.graph.store import GraphStore
 from streams.views.graph_view import GraphView
 from streams.views.runner import ViewRunner
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(600)]
-
-DECODE = {name: Decoder.of_topic(name, fetch).decode for name in TOPICS}
+pytestmark = [pytest.mark.services, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture
@@ -40,16 +38,6 @@ def view_of(driver, name):
     view = GraphView(GraphStore(driver, "neo4j", name), fetch)
     view.positions()
     return view
-
-
-def told(log):
-    return [
-        (
-            each.name, each.name_key.decode(), None if each.data is None else DECODE[each.name](each.data),
-            each.number, each.at,
-        )
-        for each in log
-    ]  # fmt: skip
 
 
 class CrashError(Exception):

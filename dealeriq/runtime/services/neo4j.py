@@ -32,7 +32,7 @@ class Neo4j(Service):
     """One server on one port, for this machine only and without a password."""
 
     name = "neo4j"
-    patience_s = 240.0
+    patience_s = 600.0  # some 15 s where nothing else runs
 
     @property
     def port(self) -> int:

@@ -1,0 +1,218 @@
+"""Graph embeddings: computed where the graph lives, and published where they changed.
+
+A run projects the graph into Graph Data Science, has it embedded, and compares the vector of each product and
+dealer with the one last published, which its node keeps. What moved further than a tolerance goes to
+`embeddings` under kind `graph`; what is no longer offered is taken back by a tombstone. A node learns that
+its vector is published after Kafka has it, so a crash publishes at most the batch in flight again; where the
+view has removed the node meanwhile it comes back for that, and the next run takes the vector back.
+
+FastRP starts each node from a random vector of its own, made of the seed and the node's id in the store. The
+same graph gives the same vectors, and a node keeps its base from run to run; a graph that was made anew gives
+others. Vectors of two such spaces cannot be compared, so the encoder's identity carries the space, kept in
+the graph.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, LiteralString, NamedTuple
+
+import numpy as np
+from neo4j import Driver, Session
+from neo4j.exceptions import ClientError
+
+from connectors.kafka import KafkaUnavailableError, Producer
+from connectors.neo4j.settings import GraphSettings
+from schemas.codec import Encoder
+from schemas.envelope import headers, new_traceparent
+from schemas.errors import DealerIQError
+from schemas.ids import event_id
+from streams.graph.algorithms import ALGORITHMS, LABELS, PROJECT, RELATIONS
+
+__all__ = ["EmbeddingRun", "GraphEmbedder", "GraphMemoryError", "chunk_of"]
+
+TOPIC = "embeddings"
+_SOURCE = "dealeriq/graph-embedder"
+_DELIVERY_S = 60.0
+_BATCH = 1_000
+_KINDS = {"Product": "product", "Dealer": "dealer"}
+
+_SPACE = """
+MERGE (s:Space {name: 'embeddings'}) ON CREATE SET s.id = $fresh
+RETURN s.id AS id"""
+_TOKENS = """
+CALL db.labels() YIELD label RETURN label AS name
+UNION CALL db.relationshipTypes() YIELD relationshipType RETURN relationshipType AS name"""
+_PUBLISHED = """
+MATCH (n:Product|Dealer) WHERE n.published IS NOT NULL
+RETURN labels(n)[0] AS label, coalesce(n.product_id, n.dealer_id) AS id, n.published AS vector,
+  n.encoder AS encoder"""
+_KEEP: Mapping[str, LiteralString] = {
+    "product": """
+UNWIND $rows AS row MERGE (n:Product {product_id: row[0]}) SET n.published = row[1], n.encoder = row[2]""",
+    "dealer": """
+UNWIND $rows AS row MERGE (n:Dealer {dealer_id: row[0]}) SET n.published = row[1], n.encoder = row[2]""",
+}
+_FORGET: Mapping[str, LiteralString] = {
+    "product": """
+UNWIND $rows AS row MATCH (n:Product {product_id: row[0]}) REMOVE n.published, n.encoder
+WITH n WHERE n.event_time IS NULL AND NOT EXISTS { (n)--() } DELETE n""",
+    "dealer": """
+UNWIND $rows AS row MATCH (n:Dealer {dealer_id: row[0]}) REMOVE n.published, n.encoder
+WITH n WHERE n.event_time IS NULL AND NOT EXISTS { (n)--() } DELETE n""",
+}
+
+
+class GraphMemoryError(DealerIQError):
+    """Neo4j's heap is too small for the graph and the embedding."""
+
+    remedy = "Raise graph.heap_mb (elsewhere the server's own heap), or lower graph.embedding_dimension."
+    exit_code = 4
+
+
+@dataclass
+class EmbeddingRun:
+    """What a run did: vectors computed, published, not changed enough, and taken back; and its seconds."""
+
+    encoder: str
+    vectors: int = 0
+    published: int = 0
+    unchanged: int = 0
+    deleted: int = 0
+    computing_s: float = 0.0
+    seconds: float = 0.0
+
+
+class _Node(NamedTuple):
+    """A product or dealer and its vector (float32, little-endian) under an encoder; empty to take it back."""
+
+    kind: str
+    id: str
+    vector: bytes
+    encoder: str
+
+
+def chunk_of(kind: str, identity: str) -> str:
+    """Return the key under which a product's or dealer's graph vector stands in the embeddings topic."""
+    return event_id("graph", f"{kind}/{identity}")
+
+
+class GraphEmbedder:
+    """Runs embeddings over the graph of one database. Errors of Neo4j's driver pass through.
+
+    Args:
+        driver: of the server, which has Graph Data Science.
+        settings: the algorithm, its dimension and seed, and how far a vector must move to be published.
+        producer: where embeddings go.
+        schema_id: the registry's id of the schema of embeddings.
+    """
+
+    def __init__(self, driver: Driver, settings: GraphSettings, producer: Producer, schema_id: int) -> None:
+        self._driver, self._settings, self._producer = driver, settings, producer
+        self._encode = Encoder(TOPIC, schema_id).encode
+
+    def run(self) -> EmbeddingRun:
+        """Embed, and publish what changed. Raises GraphMemoryError, KafkaUnavailableError."""
+        began, settings = time.monotonic(), self._settings
+        with self._driver.session(database=settings.database) as session:
+            space = session.run(_SPACE, fresh=uuid.uuid4().hex[:8]).single(strict=True)["id"]
+            name = f"graph-{settings.embedding}-{settings.embedding_dimension}"
+            run = EmbeddingRun(f"{name}@{space}.{settings.embedding_seed}")
+            computed = self._computed(session, run.encoder)
+            run.vectors, run.computing_s = len(computed), time.monotonic() - began
+            known = {(each.kind, each.id): each for each in map(_node, session.run(_PUBLISHED))}
+            there = {(each.kind, each.id) for each in computed}
+            changed = [each for each in computed if self._moved(each, known.get((each.kind, each.id)))]
+            gone = [each._replace(vector=b"") for name, each in known.items() if name not in there]
+            self._publish(session, changed, _KEEP)
+            self._publish(session, gone, _FORGET)
+        run.published, run.deleted = len(changed), len(gone)
+        run.unchanged = len(computed) - len(changed)
+        run.seconds = time.monotonic() - began
+        return run
+
+    def _computed(self, session: Session, encoder: str) -> list[_Node]:
+        """The vectors of everything that is offered; a node without a relation has none."""
+        settings, name = self._settings, f"dealeriq-{uuid.uuid4().hex[:12]}"
+        algorithm = ALGORITHMS[settings.embedding]
+        tokens = {row["name"] for row in session.run(_TOKENS)}
+        labels = [each for each in LABELS if each in tokens]
+        relations = {each: {"orientation": "UNDIRECTED"} for each in RELATIONS if each in tokens}
+        if not relations:
+            return []
+        parameters: dict[str, Any] = {
+            "name": name, "dimension": settings.embedding_dimension, "seed": settings.embedding_seed,
+            "threads": algorithm.threads,
+        }  # fmt: skip
+        found = []
+        try:
+            session.run(PROJECT, name=name, labels=labels, relations=relations).consume()
+            for statement in algorithm.before:
+                session.run(statement, parameters).consume()
+            for row in session.run(algorithm.stream, parameters):
+                vector = np.asarray(row["vector"], dtype="<f4")
+                if vector.any() and np.isfinite(vector).all():
+                    found.append(_Node(_KINDS[row["label"]], row["id"], vector.tobytes(), encoder))
+        except ClientError as error:
+            if "memory" not in str(error):
+                raise
+            raise GraphMemoryError(f"{settings.embedding} does not fit into Neo4j's memory: {error}") from error
+        finally:
+            session.run("CALL gds.graph.drop($name, false) YIELD graphName", name=name).consume()
+            for statement in algorithm.after:
+                session.run(statement, parameters).consume()
+        return found
+
+    def _moved(self, each: _Node, known: _Node | None) -> bool:
+        """Whether a vector is another than the published one: by more than the tolerance, as 1 - cosine."""
+        if known is None or known.encoder != each.encoder:
+            return True
+        one, other = np.frombuffer(each.vector, "<f4"), np.frombuffer(known.vector, "<f4")
+        cosine = float(one @ other / (np.linalg.norm(one) * np.linalg.norm(other)))
+        return 1 - cosine > self._settings.embedding_tolerance
+
+    def _publish(self, session: Session, nodes: Sequence[_Node], told: Mapping[str, LiteralString]) -> None:
+        """Produce in batches, and tell the graph of each batch once Kafka has it."""
+        for start in range(0, len(nodes), _BATCH):
+            batch = nodes[start : start + _BATCH]
+            self._produce(batch)
+            for kind, statement in told.items():
+                rows = [[each.id, each.vector, each.encoder] for each in batch if each.kind == kind]
+                if rows:
+                    session.run(statement, rows=rows).consume()
+
+    def _produce(self, nodes: Sequence[_Node]) -> None:
+        """Produce vectors, or a tombstone for each without one, and wait until Kafka has them all."""
+        errors: list[Any] = []
+
+        def delivered(error: Any, _message: Any) -> None:
+            if error is not None:
+                errors.append(error)
+
+        now_ms = time.time_ns() // 1_000_000
+        for each in nodes:
+            key = chunk_of(each.kind, each.id)
+            value = self._encode(_record(each, key, now_ms)) if each.vector else None
+            identity = event_id("embedding", key, each.encoder, each.vector.hex(), now_ms)
+            head = headers(identity, TOPIC, _SOURCE, now_ms, f"{each.kind}/{each.id}", new_traceparent())
+            self._producer.produce(TOPIC, value, key=key.encode(), headers=head, on_delivery=delivered)
+        left = self._producer.flush(_DELIVERY_S)
+        if left or errors:
+            why = errors[0].str() if errors else f"{left} messages unacknowledged"
+            raise KafkaUnavailableError(f"embeddings were not kept: {why}")
+
+
+def _node(row: Any) -> _Node:
+    return _Node(_KINDS[row["label"]], row["id"], bytes(row["vector"]), row["encoder"])
+
+
+def _record(each: _Node, key: str, now_ms: int) -> dict[str, Any]:
+    return {
+        "chunk_id": key, "subject_type": each.kind, "subject_id": each.id, "chunk": 0, "kind": "graph",
+        "encoder": each.encoder, "dimension": len(each.vector) // 4, "vector": each.vector,
+        "fingerprint": event_id(each.encoder, each.vector.hex()), "text": None, "dealer_id": None,
+        "event_time": now_ms,
+    }  # fmt: skip
