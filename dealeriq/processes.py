@@ -301,13 +301,19 @@ def warehouse(settings: Settings) -> None:
 
 
 def trainer(settings: Settings) -> None:
-    """Train models when they are asked for."""
+    """Watch the served models, and train when it is asked for."""
+    from dealeriq.monitor import Monitor
     from dealeriq.trainer import Trainer
 
     _stand_back(10)
     stop = _stop_on_signals()
     _serve_metrics()
+    beside = threading.Thread(target=Monitor(settings, stop).run, name="monitor", daemon=True)
+    if settings.monitors.enabled:
+        beside.start()
     Trainer(settings, stop).run()
+    if settings.monitors.enabled:
+        beside.join(30)
 
 
 PROCESSES: dict[str, Callable[[Settings], None]] = {

@@ -31,7 +31,7 @@ from dealeriq.inference.settings import InferenceSettings
 from dealeriq.running import found as running_system
 from dealeriq.search.settings import SearchSettings
 from dealeriq.warehouse.settings import WarehouseSettings
-from models.settings import RuntimeSettings, TextSettings, TrainerSettings
+from models.settings import CanarySettings, MonitorSettings, RuntimeSettings, TextSettings, TrainerSettings
 from schemas.errors import DealerIQError
 from streams.agents.settings import AgentSettings
 from streams.recommend.settings import RecommendSettings
@@ -39,6 +39,7 @@ from streams.scoring.settings import InsightSettings, ScoringSettings
 
 __all__ = [
     "AgentSettings",
+    "CanarySettings",
     "DemoSettings",
     "FeatureSettings",
     "FlinkSettings",
@@ -46,6 +47,7 @@ __all__ = [
     "HttpSettings",
     "InferenceSettings",
     "InsightSettings",
+    "MonitorSettings",
     "RecommendSettings",
     "RuntimeSettings",
     "ScoringSettings",
@@ -154,6 +156,8 @@ class Settings(BaseSettings):
     text: TextSettings = Field(default_factory=lambda: TextSettings())
     runtime: RuntimeSettings = Field(default_factory=lambda: RuntimeSettings())
     trainer: TrainerSettings = Field(default_factory=lambda: TrainerSettings())
+    monitors: MonitorSettings = Field(default_factory=lambda: MonitorSettings())
+    canary: CanarySettings = Field(default_factory=lambda: CanarySettings())
     mlflow: MlflowSettings = Field(default_factory=lambda: MlflowSettings())
     scoring: ScoringSettings = Field(default_factory=lambda: ScoringSettings())
     insights: InsightSettings = Field(default_factory=lambda: InsightSettings())

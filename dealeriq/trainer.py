@@ -174,7 +174,7 @@ class Trainer:
             state = deepcopy(log.registry.state(one.model))
             with self._meters.batch():
                 result = train(self._settings, state, one.request, stop=self._stop, progress=self._say)
-            step = record(log, state, result, one.request, self._settings.trainer.promotion)
+            step = record(log, self._settings, state, result, one.request)
         except TrainingStoppedError as error:
             if self._stop.is_set():
                 return  # the request is read again

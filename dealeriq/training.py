@@ -60,7 +60,7 @@ def child(
     stop: threading.Event | None = None,
     progress: Callable[[str], None] = lambda line: None,
 ) -> Any:
-    """Run a module of `models.training` with a job in the training environment; return its answer.
+    """Run a module of `models` (`training.run`) with a job in the training environment; return its answer.
 
     Its lines go to stderr. Raises ChildFailedError, TrainingStoppedError, EnvironmentUnavailableError.
     """
@@ -72,7 +72,7 @@ def child(
         job_file.write_text(json.dumps(job), "utf-8")
         job_file.chmod(0o600)  # it may hold the lake's keys
         began = time.monotonic()
-        command = [python, "-m", f"models.training.{module}", str(job_file), str(out)]
+        command = [python, "-m", f"models.{module}", str(job_file), str(out)]
         with subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=sys.stderr, env=_environment()
         ) as running:
@@ -107,14 +107,17 @@ def train(
         "mlflow": settings.mlflow.model_dump(), "as_of_ms": as_of_ms, "champion": champion,
         "memory_mb": settings.trainer.memory_mb,
     }  # fmt: skip
-    result: dict[str, Any] = child("run", job, most_s=settings.trainer.most_s, stop=stop, progress=progress)
+    result: dict[str, Any] = child(
+        "training.run", job, most_s=settings.trainer.most_s, stop=stop, progress=progress
+    )
     return result
 
 
 def record(
-    log: LifecycleLog, state: ModelState, result: Mapping[str, Any], request: str, stage: str
+    log: LifecycleLog, settings: Settings, state: ModelState, result: Mapping[str, Any], request: str
 ) -> Decision:
-    """Write the steps of a training: registered, then `stage` where it passed, else rejected with the reasons.
+    """Write the steps of a training: registered, then what `trainer.promotion` says where it passed (a canary
+    where there is a champion), else rejected with the reasons.
 
     `state` is what the training was judged against: if another decision came since, the promotion counts for
     nothing. Raises PromotionLostError, KafkaUnavailableError.
@@ -137,9 +140,12 @@ def record(
         return log.write(
             model, version, "rejected", result["text"], cause=request, reason="gates", metrics=metrics
         )
+    promotion, share = settings.trainer.promotion, settings.canary.share
+    canary = promotion == "canary" and state.champion is not None
+    text = f"{result['text']}; its scores count for {share:.0%} of the subjects" if canary else result["text"]
     return log.write(
-        model, version, stage, result["text"], cause=request, reason="gates", metrics=metrics,
-        after=state.position,
+        model, version, "challenger" if canary or promotion == "challenger" else "champion", text,
+        cause=request, reason="gates", metrics=metrics, after=state.position, share=share if canary else 0.0,
     )  # fmt: skip
 
 
@@ -154,7 +160,7 @@ def mirror(
         "data_dir": str(settings.data_dir.absolute()),
         "states": [asdict(state) for state in states.values()],
     }
-    changed: dict[str, Any] = child("mirror", job, most_s=120.0, stop=stop)
+    changed: dict[str, Any] = child("training.mirror", job, most_s=120.0, stop=stop)
     return changed
 
 

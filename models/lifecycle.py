@@ -74,7 +74,8 @@ class Version:
 class ModelState:
     """A model: its versions in order of registration, the one that is champion, and the champions before it.
 
-    `position` is the offset of the last decision (champion, challenger), what the next one must name as
+    `share` is the part of the traffic that the challenger's scores count for: a challenger with a share is a
+    canary. `position` is the offset of the last decision (champion, challenger), what the next one must name as
     `after`.
     """
 
@@ -82,6 +83,7 @@ class ModelState:
     versions: dict[str, Version] = field(default_factory=dict)
     champion: str | None = None
     challenger: str | None = None
+    share: float = 0.0
     former: list[str] = field(default_factory=list)
     position: int = -1
 
@@ -184,6 +186,7 @@ def decision(
         "metrics": {},
         "reason": reason,
         "after": state.position,
+        "share": 0.0,
         "run_id": "",
         "sha256": "",
         "cause_id": cause,
@@ -212,7 +215,7 @@ def _refusal(model: ModelState, record: Mapping[str, Any]) -> str:
             )
         if version == model.champion:
             return "it is the champion"
-        if stage == "challenger" and version == model.challenger:
+        if stage == "challenger" and (version, record.get("share", 0.0)) == (model.challenger, model.share):
             return "it is the challenger"
     elif version == model.champion:
         return "it is the champion, and a model is never without one: promote another, or roll back"
@@ -230,10 +233,10 @@ def _take(model: ModelState, record: Mapping[str, Any], at: int) -> None:
     if stage in _DECISIONS:
         model.position = at
         old = model.champion if stage == "champion" else model.challenger
-        if old is not None:
+        if old is not None and old != name:
             model.versions[old].stage = "retired"
     if model.challenger == name:
-        model.challenger = None
+        model.challenger, model.share = None, 0.0
     if stage == "champion":
         if record["reason"] == "rollback" and model.former and model.former[-1] == name:
             model.former.pop()
@@ -241,7 +244,7 @@ def _take(model: ModelState, record: Mapping[str, Any], at: int) -> None:
             model.former.append(model.champion)
         model.champion = name
     elif stage == "challenger":
-        model.challenger = name
+        model.challenger, model.share = name, record.get("share", 0.0)
     version.stage, version.text, version.reason = stage, record["text"], record["reason"]
     version.changed_ms, version.at = record["event_time"], at
     version.metrics |= record["metrics"]

@@ -6,16 +6,13 @@ import time
 from types import TracebackType
 from typing import Any, Self
 
-from confluent_kafka import KafkaException
-
-from connectors.errors import translated
-from connectors.kafka import KafkaUnavailableError, ensure_topics, producer
+from connectors.kafka import ensure_topics
 from connectors.registry import Registry
 from connectors.settings import KafkaSettings, RegistrySettings
 from connectors.whole import WholeTopic
 from models.lifecycle import TOPIC, Decision, Lifecycle, PromotionLostError, decision, step_id
-from schemas.codec import Decoder, Encoder
-from schemas.envelope import headers
+from models.written import Writer
+from schemas.codec import Decoder
 from schemas.errors import UndecodableError
 
 __all__ = ["LifecycleLog"]
@@ -32,10 +29,9 @@ class LifecycleLog:
     def __init__(self, kafka: KafkaSettings, registry: RegistrySettings) -> None:
         ensure_topics(kafka, [TOPIC])
         known = Registry(registry)
-        self._encoder = Encoder(TOPIC, known.register_all([TOPIC])[f"{TOPIC}-value"])
+        self._writer = Writer(kafka, TOPIC, known.register_all([TOPIC])[f"{TOPIC}-value"], _SOURCE)
         self._decoder = Decoder.of_topic(TOPIC, known.schema)
         self._whole = WholeTopic(kafka, TOPIC, "dealeriq-lifecycle")
-        self._producer = producer(kafka, linger_ms=0)
         self.registry = Lifecycle()
 
     def __enter__(self) -> Self:
@@ -85,27 +81,9 @@ class LifecycleLog:
             self.registry.state(model), version, stage, text,
             cause=cause, reason=reason, event_time=time.time_ns() // 1_000_000, **more,
         )  # fmt: skip
-        partition, offset = self._send(record)
+        partition, offset = self._writer.write(model, record)
         self.catch_up({partition: offset + 1})
         (found,) = [each for each in self.registry.history if each.at == offset and each.model == model]
         if found.void:
             raise PromotionLostError(f"{model} {version} did not become {stage}: {found.void}")
         return found
-
-    def _send(self, record: dict[str, Any]) -> tuple[int, int]:
-        placed: list[Any] = []
-        model = str(record["model"])
-        self._producer.produce(
-            TOPIC,
-            self._encoder.encode(record),
-            key=model.encode(),
-            headers=headers(record["event_id"], TOPIC, _SOURCE, record["event_time"], model),
-            on_delivery=lambda error, message: placed.append((error, message)),
-        )
-        self._producer.flush(60.0)
-        if not placed:
-            raise KafkaUnavailableError(f"no broker confirmed the step of {model} in 60 s")
-        error, message = placed[0]
-        if error is not None:
-            raise translated(KafkaException(error)) or KafkaUnavailableError(str(error))
-        return message.partition(), message.offset()

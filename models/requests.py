@@ -5,21 +5,26 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Mapping
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
-from confluent_kafka import KafkaException
-
-from connectors.errors import translated
-from connectors.kafka import KafkaUnavailableError, ensure_topics, producer
+from connectors.kafka import ensure_topics
 from connectors.registry import Registry
 from connectors.settings import KafkaSettings, RegistrySettings
-from schemas.codec import Encoder
-from schemas.envelope import headers
+from connectors.whole import WholeTopic
+from models.written import Writer
+from schemas.codec import Decoder
+from schemas.errors import UndecodableError
 from schemas.ids import derived_id
 
-__all__ = ["TOPIC", "send"]
+__all__ = ["TOPIC", "RequestLog", "request_id", "send"]
 
 TOPIC = "retraining.requests"
+
+
+def request_id(model: str, reason: str, cause: str) -> str:
+    """Return the id of a request: the same reason and cause are the same request."""
+    return derived_id(reason, model, 0, cause)
 
 
 def send(
@@ -31,34 +36,58 @@ def send(
     *,
     evidence: Mapping[str, float] | None = None,
     cause: str | None = None,
+    at_ms: int | None = None,
 ) -> str:
     """Ask for a training; return the request's id. `reason` is drift, feedback, schedule or person.
 
-    The same cause and reason give the same id. Raises KafkaUnavailableError, KafkaRefusedError.
+    `at_ms` is when (wall clock); None: now. The same cause and reason give the same id. Raises
+    KafkaUnavailableError, KafkaRefusedError.
     """
     ensure_topics(kafka, [TOPIC])
-    encoder = Encoder(TOPIC, Registry(registry).register_all([TOPIC])[f"{TOPIC}-value"])
     cause = cause or uuid.uuid4().hex
     record: dict[str, Any] = {
-        "event_id": derived_id(reason, model, 0, cause),
+        "event_id": request_id(model, reason, cause),
         "model": model,
         "reason": reason,
         "text": text,
         "evidence": dict(evidence or {}),
         "cause_id": cause,
-        "event_time": time.time_ns() // 1_000_000,
+        "event_time": time.time_ns() // 1_000_000 if at_ms is None else at_ms,
     }
-    failed: list[object] = []
-    writer = producer(kafka, linger_ms=0)
-    writer.produce(
-        TOPIC,
-        encoder.encode(record),
-        key=model.encode(),
-        headers=headers(record["event_id"], TOPIC, "/people", record["event_time"], model),
-        on_delivery=lambda error, _: failed.append(error) if error is not None else None,
-    )
-    if writer.flush(60.0):
-        raise KafkaUnavailableError("no broker confirmed the request in 60 s")
-    if failed:
-        raise translated(KafkaException(failed[0])) or KafkaUnavailableError(str(failed[0]))
+    schema_id = Registry(registry).register_all([TOPIC])[f"{TOPIC}-value"]
+    source = "/people" if reason == "person" else "/models/monitors"
+    Writer(kafka, TOPIC, schema_id, source).write(model, record)
     return str(record["event_id"])
+
+
+class RequestLog:
+    """Every request that the topic still holds. Use it as a context manager; catch up before reading."""
+
+    def __init__(self, kafka: KafkaSettings, registry: RegistrySettings) -> None:
+        ensure_topics(kafka, [TOPIC])
+        self._decoder = Decoder.of_topic(TOPIC, Registry(registry).schema)
+        self._whole = WholeTopic(kafka, TOPIC, "dealeriq-requests")
+        self.ids: set[str] = set()
+        self.asked_ms: dict[tuple[str, str], int] = {}
+        """When (model, reason) was asked for last, wall clock, ms since the epoch."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._whole.close()
+
+    def catch_up(self) -> None:
+        """Read what was written since; what cannot be read is the trainer's dead letter.
+
+        Raises KafkaUnavailableError, RegistryUnavailableError.
+        """
+        for message in self._whole.records():
+            try:
+                record = self._decoder.decode(message.value())
+            except UndecodableError:
+                continue
+            self.ids.add(record["event_id"])
+            self.asked_ms[record["model"], record["reason"]] = record["event_time"]

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, SecretStr
 
-__all__ = ["RuntimeSettings", "TextSettings", "TrainerSettings"]
+__all__ = ["CanarySettings", "MonitorSettings", "RuntimeSettings", "TextSettings", "TrainerSettings"]
 
 
 class TextSettings(BaseModel):
@@ -82,8 +82,9 @@ class TrainerSettings(BaseModel):
     min_interval_s: float = Field(
         900.0, ge=0, description="shortest time between two trainings of a model, s; a person's goes at once"
     )
-    promotion: Literal["champion", "challenger"] = Field(
-        "champion", description="what a version that passed its gates becomes"
+    promotion: Literal["canary", "champion", "challenger"] = Field(
+        "canary",
+        description="what a version that passed its gates becomes; a model's first is its champion at once",
     )
     memory_mb: int = Field(768, ge=128, description="DuckDB's memory in a training, MiB; beyond it, disk")
     most_s: float = Field(3_600.0, ge=1, description="longest training before it is given up, s")
@@ -91,3 +92,58 @@ class TrainerSettings(BaseModel):
     def path(self, data_dir: Path) -> Path:
         """Return the folder of all versions."""
         return (self.folder or data_dir / "models").absolute()
+
+
+class MonitorSettings(BaseModel):
+    """The watch over served models: how often, by which windows, and how many false alarms are borne."""
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+    enabled: bool = Field(True, description="whether the trainer's process watches the served models, too")
+    every_s: float = Field(60.0, ge=1, description="how often it is looked whether a window has closed, s")
+    window_days: float = Field(
+        7.0, gt=0, description="length of a window, days of event time; each subject counts once in it"
+    )
+    false_alarms: float = Field(
+        0.01, gt=0, lt=1, description="probability that a window of a stationary stream raises any alarm"
+    )
+    least_psi: float = Field(
+        0.1, ge=0, description="a population stability index below this is no drift, however unlikely by chance"
+    )
+    least_dealers: int = Field(20, ge=2, description="a window with fewer dealers is not judged")
+    settle_s: float = Field(
+        10.0, ge=0,
+        description="how long a version's first scores, of every entity as it is, take; they are not judged, s",
+    )  # fmt: skip
+    cool_down_days: float = Field(
+        7.0, ge=0, description="after an alarm asked for a training, none asks again for so long, event time"
+    )
+    schedule: Literal["never", "weekly", "biweekly", "monthly"] = Field(
+        "monthly", description="how often a served model is trained again without an alarm"
+    )
+    memory_mb: int = Field(256, ge=64, description="DuckDB's memory while windows are judged, MiB")
+    most_s: float = Field(600.0, ge=1, description="longest judging before it is given up, s")
+
+
+class CanarySettings(BaseModel):
+    """A new version on live traffic beside the champion, and the old champion beside a new one."""
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+    share: float = Field(0.1, gt=0, le=1, description="share of subjects that a canary's scores count for")
+    confidence: float = Field(
+        0.95, gt=0.5, lt=1, description="of promoting, withdrawing and rolling back, over all looks together"
+    )
+    margin: float = Field(
+        0.02,
+        ge=0,
+        lt=1,
+        description="a new champion falls when it is worse than the old by more than this share",
+    )
+    least_pairs: int = Field(
+        60, ge=10, description="dealers times windows scored by both before anything is decided"
+    )
+    most_days: float = Field(
+        84.0, gt=0,
+        description="days of event time until a canary that is not better goes, and an old champion rests",
+    )  # fmt: skip

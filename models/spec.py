@@ -162,6 +162,21 @@ class ModelSpec(ABC):
         Smaller is better for names in `models.training.metrics.SMALLER`, larger for the rest.
         """
 
+    def loss(self, truth: Floats, answers: Floats) -> Floats:
+        """Return each row's loss, which live performance is told in; with `scale` it makes the gate's metric.
+
+        By default the log loss of a probability, and the absolute error of a number.
+        """
+        given = answers[:, self.outputs.index(self.score)]
+        if self.label.kind == "yes":
+            p = np.clip(given, 1e-7, 1 - 1e-7)
+            return np.asarray(-(truth * np.log(p) + (1 - truth) * np.log1p(-p)))
+        return np.asarray(np.abs(truth - given))
+
+    def scale(self, truth: Floats) -> Floats:
+        """Return what the sum of losses is divided by, by row: 1, for a mean."""
+        return np.ones(len(truth))
+
     def segments(self, data: TrainingSet) -> Mapping[str, NDArray[np.bool_]]:
         """Return named parts of the rows that are judged by themselves."""
         return {}

@@ -230,6 +230,16 @@ def _catalogue() -> Mapping[str, Topic]:
             partitions=1,
             forever=True,
         ),
+        # What the monitors saw, and which windows were judged: one record a window, version and monitor.
+        _declare(
+            "model.monitors",
+            "model",
+            "models",
+            "trainer",
+            "trainer people lake",
+            partitions=1,
+            forever=True,
+        ),
         _declare("imports", "import_id", "platform", "importer", "importer", compacted=True, partitions=1),
         *_tiles(),
     ]

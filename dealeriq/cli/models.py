@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dealeriq.settings import Settings
     from models.lifecycle import ModelState
     from models.lifecycle_log import LifecycleLog
+    from models.monitoring.observation import Observation
 
 __all__ = ["app"]
 
@@ -47,6 +48,7 @@ def ls(
         found = log.registry
         if name is not None:
             told = {**spec(name).describe(), **found.state(name).as_dict()}
+            told["monitors"] = [each.as_dict() for each in _newest(found.state(name))]
             if as_json:
                 typer.echo(json.dumps(told))
                 return
@@ -54,6 +56,12 @@ def ls(
             for each in found.state(name).versions.values():
                 shown = " ".join(f"{key}={value:.4g}" for key, value in sorted(each.metrics.items())[:4])
                 typer.echo(f"{each.version:<22} {each.stage:<11} {_when(each.changed_ms)}  {shown}")
+            for seen in told["monitors"]:
+                alarm = " ALARM" if seen["alarm"] else ""
+                typer.echo(
+                    f"{seen['model_version']:<22} {seen['monitor']:<11} {_when(seen['window_end'])}  "
+                    f"{seen['text']}{alarm}"
+                )
             if not found.state(name).versions:
                 _say(f"no version yet: dealeriq models train {name}")
             return
@@ -62,6 +70,7 @@ def ls(
                 **each.describe(),
                 "champion": found.state(key).champion,
                 "challenger": found.state(key).challenger,
+                "share": found.state(key).share,
             }
             for key, each in specs().items()
         ]
@@ -69,10 +78,12 @@ def ls(
         typer.echo(json.dumps({"models": rows}))
         return
     for row in rows:
+        share = f"canary {row['share']:.0%}" if row["share"] else "shadow" if row["challenger"] else "-"
         typer.echo(
-            f"{row['name']:<18} {row['champion'] or '-':<22} {row['challenger'] or '-':<22} {row['summary']}"
+            f"{row['name']:<18} {row['champion'] or '-':<22} {row['challenger'] or '-':<22} {share:<11} "
+            f"{row['summary']}"
         )
-    _say("name, champion, challenger, what it tells")
+    _say("name, champion, challenger, what the challenger is, what the model tells")
 
 
 @app.command()
@@ -112,7 +123,7 @@ def train(
         log.catch_up()
         state = _copy(log.registry.state(name))
         result = train_now(settings, state, cause, as_of_ms=_moment(as_of), progress=_say)
-        step = record(log, state, result, cause, settings.trainer.promotion)
+        step = record(log, settings, state, result, cause)
         _mirror(settings, log)
     if as_json:
         typer.echo(json.dumps({**result, "stage": step.stage}))
@@ -158,7 +169,7 @@ def compare(
         "model": name, "lake": lake.url, "lake_options": dict(lake.options), "new": one.artifact,
         "other": two.artifact, "memory_mb": settings.trainer.memory_mb,
     }  # fmt: skip
-    found = child("compare", job, most_s=settings.trainer.most_s, progress=_say)
+    found = child("training.compare", job, most_s=settings.trainer.most_s, progress=_say)
     if as_json:
         typer.echo(json.dumps(found))
         return
@@ -195,20 +206,26 @@ def rollback(name: Name, execute: Execute = False, as_json: Json = False) -> Non
 def history(
     name: Annotated[str | None, typer.Argument(help="One model; default: all.")] = None, as_json: Json = False
 ) -> None:
-    """Tell every step of the models in order, those that count for nothing, too.
+    """Tell every step of the models in order, those that count for nothing, too, then the monitors' alarms.
 
     Example: dealeriq models history demand_forecast
     """
     with _log() as log:
         log.catch_up()
         steps = [each for each in log.registry.history if name in (None, each.model)]
+    raised = [each for each in _seen() if each.alarm and name in (None, each.model)]
     if as_json:
-        typer.echo(json.dumps({"history": [vars(each) for each in steps]}))
+        alarms = [each.as_dict() for each in raised]
+        typer.echo(json.dumps({"history": [vars(each) for each in steps], "alarms": alarms}))
         return
     for each in steps:
         void = f" [counts for nothing: {each.void}]" if each.void else ""
         told = f"{each.model} {each.version} {each.stage} ({each.reason}): {each.text}"
         typer.echo(f"{_when(each.event_time)} {told}{void}")
+    for seen in raised:
+        typer.echo(
+            f"{_when(seen.window_end)} {seen.model} {seen.model_version} alarm ({seen.monitor}): {seen.text}"
+        )
 
 
 @app.command()
@@ -271,6 +288,25 @@ def _mirror(settings: Settings, log: LifecycleLog) -> None:
         mirror(settings, log.registry.models)
     except ChildFailedError as error:
         _say(f"warning: {error} {error.remedy}")
+
+
+def _seen() -> list[Observation]:
+    """Every observation of the monitors."""
+    from models.monitoring.observation import ObservationLog
+
+    settings = _settings()
+    with ObservationLog(settings.kafka, settings.registry) as log:
+        return log.catch_up()
+
+
+def _newest(state: ModelState) -> list[Observation]:
+    """The newest observation of each monitor of the versions that score."""
+    found = {
+        (each.model_version, each.monitor): each
+        for each in _seen()
+        if each.model == state.name and each.model_version in (state.champion, state.challenger)
+    }
+    return list(found.values())
 
 
 def _settings() -> Settings:

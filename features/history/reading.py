@@ -22,13 +22,15 @@ def read_once(
     wanted: Sequence[str],
     *,
     until_ms: int | None = None,
+    where: str = "true",
 ) -> None:
     """Make the table `read` of a topic's accepted rows at a version, and the view `once` of it with each id
     once.
 
     Both have the columns `wanted`, the event's id and key, `event_time`, its position (`_partition`, `_offset`,
     `_timestamp`) and `_hash`, which stands for its identity. A version of None is a topic without a table: no
-    rows. `until_ms` leaves out what happened later. Drop `once` and `read` before the next call.
+    rows. `until_ms` leaves out what happened later, `where` (SQL) what the caller does not need; both
+    let whole files be passed over. Drop `once` and `read` before the next call.
 
     Raises what reading the lake raises; call it within `connectors.lake.translated`.
     """
@@ -47,6 +49,6 @@ def read_once(
         source.query(
             "read_rows",
             f"CREATE TEMP TABLE read AS SELECT {named}, {hash_sql(topic_name)} AS _hash FROM read_rows "
-            f"WHERE {accepted_sql(topic_name, there)}{earlier}",
+            f"WHERE {accepted_sql(topic_name, there)}{earlier} AND ({where})",
         )
     connection.execute(f"CREATE TEMP VIEW once AS {once_sql(topic_name, 'read')}")

@@ -138,6 +138,14 @@ class DemandForecast(ModelSpec):
         """Return the weighted quantile loss and its like."""
         return metrics.quantiles(truth, answers, _LEVELS, weights)
 
+    def loss(self, truth: Floats, answers: Floats) -> Floats:
+        """Return the pinball losses of a row, as the weighted quantile loss adds them up."""
+        return metrics.pinball(truth, answers, _LEVELS)
+
+    def scale(self, truth: Floats) -> Floats:
+        """Return the amounts: the weighted quantile loss is a share of them."""
+        return np.abs(truth)
+
     def segments(self, data: TrainingSet) -> Mapping[str, NDArray[np.bool_]]:
         """Return the large categories, and the dealers' size."""
         category, size = data.key("category"), np.nan_to_num(data.column("dealer_amount_sum_90d"))

@@ -103,9 +103,9 @@ class Stream:
         found: Floats = total[beyond] - total[first]
         return found
 
-    def query(self, topic_name: str, columns: Sequence[str], query: str) -> pa.Table:
+    def query(self, topic_name: str, columns: Sequence[str], query: str, *, where: str = "true") -> pa.Table:
         """Return what a DuckDB query over `once` gives: the topic's events, with `columns`, id, key and
-        position.
+        position; only those for which `where` holds are read.
         """
         if topic_name not in self.versions:
             try:
@@ -114,7 +114,10 @@ class Stream:
                 self.versions[topic_name] = None
         number = self.versions[topic_name]
         with translated(f"{self._lake.url}/{topic_name}"):
-            read_once(self._connection, self._lake, topic_name, number, columns, until_ms=self.until_ms)
+            read_once(
+                self._connection, self._lake, topic_name, number, columns,
+                until_ms=self.until_ms, where=where,
+            )  # fmt: skip
             found = self._connection.sql(query).to_arrow_table()
             self._connection.execute("DROP VIEW once; DROP TABLE read")
         return found

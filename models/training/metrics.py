@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SMALLER", "binary", "mase", "quantiles"]
+__all__ = ["SMALLER", "binary", "mase", "pinball", "quantiles"]
 
 Floats = NDArray[np.float64]
 
@@ -27,20 +27,23 @@ def quantiles(
     """
     w = np.ones(len(truth)) if weights is None else weights
     total = max(float((w * np.abs(truth)).sum()), 1e-12)
-    losses = []
-    for at, level in enumerate(levels):
-        error = truth - answers[:, at]
-        losses.append(2.0 * float((w * np.maximum(level * error, (level - 1) * error)).sum()) / total)
     middle = int(np.argmin(np.abs(np.asarray(levels) - 0.5)))
     inside = (truth >= answers[:, 0]) & (truth <= answers[:, -1])
     found = {
-        "wql": float(np.mean(losses)),
+        "wql": float((w * pinball(truth, answers, levels)).sum()) / total,
         "mae": float((w * np.abs(truth - answers[:, middle])).sum() / max(float(w.sum()), 1e-12)),
     }
     if len(levels) > 1:
         share = float((w * inside).sum() / max(float(w.sum()), 1e-12))
         found["coverage"] = share
         found["coverage_error"] = abs(share - (levels[-1] - levels[0]))
+    return found
+
+
+def pinball(truth: Floats, answers: Floats, levels: Sequence[float]) -> Floats:
+    """Return each row's pinball loss, twice its mean over the levels."""
+    error, level = truth[:, None] - answers, np.asarray(levels)
+    found: Floats = 2.0 * np.maximum(level * error, (level - 1) * error).mean(axis=1)
     return found
 
 

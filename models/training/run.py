@@ -32,11 +32,13 @@ from models.artifact import Description, save, version_of
 from models.export.parity import check
 from models.gates import Cost, Verdict, judge
 from models.inputs import InputsError
+from models.monitoring.reference import save_reference
 from models.runtime import Session
 from models.spec import Fitted, ModelSpec
 from models.specs import spec as spec_of
 from models.training.child import answer
 from models.training.leaks import check_leaks
+from models.training.reference import draw_reference
 from models.training.sets import Parts, TrainingSet, build, split
 from models.training.validation import Facts, validate
 from schemas.errors import DealerIQError
@@ -134,6 +136,12 @@ class _Training:
             folder = save(
                 self.folder / version, self._describe(data, parts, version, onnx, metrics, run_id), onnx
             )
+            reference = draw_reference(
+                spec, plan, lake, Session(folder), from_ms=int(data.time[parts.holdout].min()),
+                as_of_ms=data.as_of_ms, seed=job.seed, memory_mb=job.memory_mb,
+            )  # fmt: skip
+            if reference is not None:
+                save_reference(folder, reference)
             self.say(f"{version}: {_told(metrics)}; judging")
             asked = self._ask(champion, data, parts)
             baseline = spec.baseline(data, parts.holdout)

@@ -13,7 +13,7 @@ Keys, after the project and `:recommend:`:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -90,6 +90,12 @@ class RecommendStore(PositionedStore):
     def commit(self, written: Written, behind: Mapping[tuple[str, int], int]) -> None:
         """Write a batch and move the positions, in one step; may repeat. Raises StoreReplacedError."""
         self.commit_queued(lambda pipeline: self._queue(pipeline, written), behind)
+
+    def remove(self) -> int:
+        """Remove all of it, the position too, so that it is filled again; return how many keys went."""
+        found: Iterable[bytes] = self.redis.scan_iter(match=f"{self.project}:recommend:*", count=1_000)
+        keys = [self._position, *found]
+        return sum(self.redis.unlink(*keys[at : at + 500]) for at in range(0, len(keys), 500))
 
     def _queue(self, pipeline: Any, written: Written) -> None:
         if written.items is not None and len(written.items.tails):

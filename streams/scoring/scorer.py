@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from features.latest import Moment
 from features.plan import Plan
 from models.artifact import ArtifactError
+from models.canary import in_share
 from models.inputs import EventField
 from models.runtime import Session
 from schemas.ids import derived_id
@@ -43,14 +44,17 @@ class Scorer:
         plan: the feature plan.
         shadow: whether it is the challenger, whose scores nobody acts on.
         decided_at: offset of the decision in model.lifecycle that put it there.
+        share: of a challenger, the share of subjects that its scores count for (a canary's).
 
     Raises ArtifactError for a model that cannot be run in the stream: of features that the plan has not, of
     fields of single events, of no dealer.
     """
 
-    def __init__(self, session: Session, plan: Plan, *, shadow: bool = False, decided_at: int = -1) -> None:
+    def __init__(
+        self, session: Session, plan: Plan, *, shadow: bool = False, decided_at: int = -1, share: float = 0.0
+    ) -> None:
         told = session.description
-        self.session, self.shadow, self.decided_at = session, shadow, decided_at
+        self.session, self.shadow, self.decided_at, self.share = session, shadow, decided_at, share
         self.entity, self.views = told.entity, tuple(told.views)
         self._places: list[tuple[str, str, int]] = []
         what = f"{told.name} {told.version}"
@@ -80,9 +84,15 @@ class Scorer:
         return self.session.version
 
     def score(
-        self, changes: Sequence[Change], moments: Sequence[Moment], bucket_ms: int
+        self,
+        changes: Sequence[Change],
+        moments: Sequence[Moment],
+        bucket_ms: int,
+        left: Set[str] = frozenset(),
     ) -> tuple[list[dict[str, Any]], int]:
         """Return the scores as the topic `scores` has them, and how many rows got none.
+
+        `left` are subjects that a canary has answered for: there the champion's score is the shadow.
 
         A row gets none where the store has no feature of it at all, or the model's answer is no number: it is
         counted, and the rest goes on. Missing and infinite features are missing to the model, as in training.
@@ -109,14 +119,25 @@ class Scorer:
             chosen, times = [chosen[i] for i in kept], times[kept]
             vectors, answers = vectors[kept], answers[kept]
         latency_ms = (time.perf_counter() - began) * 1000
-        records = self._records([changes[i] for i in chosen], times.tolist(), vectors, answers, bucket_ms)
+        subjects = [subject_of(changes[i].entity, self.entity) for i in chosen]
+        counts = [self._counts(subject, left) for subject in subjects]
+        records = self._records(
+            [changes[i] for i in chosen], subjects, counts, times.tolist(), vectors, answers, bucket_ms
+        )
         for record in records:
             record["latency_ms"] = latency_ms
         return records, len(changes) - len(records)
 
+    def _counts(self, subject: str, left: Set[str]) -> bool:
+        """Whether somebody acts on the score of a subject."""
+        if self.shadow:
+            return self.share > 0 and in_share(self.model, subject, self.share)
+        return subject not in left
+
     def _records(
-        self, changes: Sequence[Change], times: list[int], vectors: Any, answers: Any, bucket_ms: int
-    ) -> list[dict[str, Any]]:
+        self, changes: Sequence[Change], subjects: Sequence[str], counts: Sequence[bool], times: list[int],
+        vectors: Any, answers: Any, bucket_ms: int,
+    ) -> list[dict[str, Any]]:  # fmt: skip
         told = self.session.description
         scores = self.session.scores(answers).tolist()
         names = [each.name for each in told.inputs]
@@ -125,7 +146,7 @@ class Scorer:
         outputs = answers.astype(np.float64).tolist()
         records = []
         for row, (change, time_ms) in enumerate(zip(changes, times, strict=True)):
-            subject = subject_of(change.entity, self.entity)
+            subject = subjects[row]
             bucket = time_ms // bucket_ms * bucket_ms
             records.append(
                 {
@@ -141,7 +162,7 @@ class Scorer:
                         for name, value, there in zip(names, given[row], known[row].tolist(), strict=True)
                     },
                     "latency_ms": 0.0,
-                    "shadow": self.shadow,
+                    "shadow": not counts[row],
                     "outputs": dict(zip(told.outputs, outputs[row], strict=True)),
                     "entity": change.entity,
                     "decided_at": self.decided_at,
@@ -150,11 +171,13 @@ class Scorer:
                     "event_time": time_ms,
                 }
             )
-        if not self.shadow and told.rules:
+        if told.rules and any(counts):
+            acting = np.flatnonzero(counts)
+            acted = [records[row] for row in acting]
             events = [
-                (each["event_id"], each["dealer_id"], each["subject_id"], each["event_time"])
-                for each in records
+                (each["event_id"], each["dealer_id"], each["subject_id"], each["event_time"]) for each in acted
             ]
-            for record, readings in zip(records, self._rules.read(vectors, answers, events), strict=True):
+            found = self._rules.read(vectors[acting], answers[acting], events)
+            for record, readings in zip(acted, found, strict=True):
                 record["readings"] = readings
         return records

@@ -34,6 +34,10 @@ SERVING = Gauge(
     registry=REGISTRY,
 )
 SWAPS = Counter("dealeriq_model_swaps", "Versions that took another's place", ["model"], registry=REGISTRY)
+SHARE = Gauge(
+    "dealeriq_model_canary_share", "Share of subjects that the challenger's scores count for.", ["model"],
+    registry=REGISTRY,
+)  # fmt: skip
 FALLBACK = Gauge(
     "dealeriq_model_fallback", "1 where the champion could not be loaded and another answers", ["model"],
     registry=REGISTRY,
@@ -130,7 +134,8 @@ class ServedModels:
             session = self._sessions.get(key)
             if session is None:
                 session = open_registered(state, version, self._settings, _count_remote)
-            scorer = Scorer(session, self._plan, shadow=shadow, decided_at=decided)
+            share = state.share if shadow else 0.0
+            scorer = Scorer(session, self._plan, shadow=shadow, decided_at=decided, share=share)
         except DealerIQError as error:
             self._failed[key] = time.monotonic()
             self._meters.error(error)
@@ -146,6 +151,7 @@ class ServedModels:
     def _tell(self, name: str, old: Served | None, new: Served | None) -> None:
         before = {} if old is None else {each.shadow: each.version for each in old.scorers}
         after = {} if new is None else {each.shadow: each.version for each in new.scorers}
+        SHARE.labels(name).set(0.0 if new is None or new.challenger is None else new.challenger.share)
         if before == after:
             return
         for shadow, version in before.items():

@@ -9,13 +9,14 @@ Times are those of the records in Kafka.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import polars as pl
 
 from connectors.registry import Registry
 from connectors.whole import WholeTopic
+from models.canary import in_share
 from models.lifecycle import TOPIC, Lifecycle
 from schemas.codec import Decoder
 from schemas.errors import UndecodableError
@@ -33,7 +34,9 @@ _SAMPLED = 2_000  # newest records of each partition, in a sample
 
 @dataclass(frozen=True)
 class Reign:
-    """A version's time in a role: from the record at `at` until `until_ms`, None while it lasts."""
+    """A version's time in a role: from the record at `at` until `until_ms`, None while it lasts. A challenger's
+    scores count for `share` of the subjects.
+    """
 
     model: str
     version: str
@@ -41,6 +44,7 @@ class Reign:
     at: int
     since_ms: int
     until_ms: int | None = None
+    share: float = 0.0
 
 
 @dataclass
@@ -60,7 +64,7 @@ def verify_models(
     check = ModelCheck()
     # Insights, scores, decisions: whatever one of them is from is there when it is looked for.
     insights = _read(broker, registry, _INSIGHTS, ["cause_id"], sampled, pause)
-    columns = ["model", "model_version", "shadow", "decided_at"]
+    columns = ["model", "model_version", "subject_id", "shadow", "decided_at"]
     scores = _read(broker, registry, _SCORES, columns, sampled, pause)
     records = list(_decisions(broker, registry)) if broker.partitions(TOPIC) else []
     reigns = reigns_of(records)
@@ -89,7 +93,7 @@ def reigns_of(records: Iterable[tuple[int, int, Mapping[str, Any]]]) -> list[Rei
         place = open_.pop((model, role), None)
         if place is not None:
             was = found[place]
-            found[place] = Reign(was.model, was.version, was.role, was.at, was.since_ms, ms)
+            found[place] = replace(was, until_ms=ms)
 
     def holder(model: str, role: str) -> str | None:
         place = open_.get((model, role))
@@ -102,7 +106,13 @@ def reigns_of(records: Iterable[tuple[int, int, Mapping[str, Any]]]) -> list[Rei
             continue
         champion = holder(model, "champion") == version
         if stage in ("champion", "challenger"):
-            repeated = stage == "challenger" and holder(model, "challenger") == version
+            share = record.get("share", 0.0) if stage == "challenger" else 0.0
+            held = open_.get((model, "challenger"))
+            repeated = (
+                stage == "challenger"
+                and held is not None
+                and (found[held].version, found[held].share) == (version, share)
+            )
             if record["after"] != last.get(model, -1) or champion or repeated:
                 continue
         elif champion:
@@ -115,7 +125,7 @@ def reigns_of(records: Iterable[tuple[int, int, Mapping[str, Any]]]) -> list[Rei
             end(model, stage, ms)
             last[model] = at
             open_[model, stage] = len(found)
-            found.append(Reign(model, version, stage, at, ms))
+            found.append(Reign(model, version, stage, at, ms, share=share))
     return found
 
 
@@ -147,15 +157,21 @@ def _judged(scores: pl.DataFrame, reigns: Mapping[tuple[str, int], Reign]) -> It
         earliest=pl.col("event_id").sort_by("_timestamp").first(),
         latest=pl.col("event_id").sort_by("_timestamp").last(),
         count=pl.len(),
+        subjects=pl.col("subject_id").unique(),
     )
+    canaries: dict[str, list[Reign]] = {}
+    for each in reigns.values():
+        if each.share > 0:
+            canaries.setdefault(each.model, []).append(each)
     for row in span.iter_rows(named=True):
-        role = "challenger" if row["shadow"] else "champion"
+        role = "in shadow" if row["shadow"] else "to count"
         position = f"decision {row['decided_at']}"
         first, last = ((row["model_version"], row[name]) for name in ("earliest", "latest"))
         reign = reigns.get((row["model"], row["decided_at"]))
-        if reign is None or (reign.version, reign.role) != (row["model_version"], role):
+        right = reign is not None and reign.version == row["model_version"]
+        if reign is None or not right or not _acts(row, reign, canaries.get(reign.model, [])):
             named = "no such decision counts" if reign is None else f"{reign.role} {reign.version}"
-            found = f"{row['count']} scores as its {role}"
+            found = f"{row['count']} scores {role}"
             yield _finding("score-version", row["model"], last, role, named, found, position)
             continue
         if row["first"] < reign.since_ms - LATE_MS:
@@ -164,6 +180,20 @@ def _judged(scores: pl.DataFrame, reigns: Mapping[tuple[str, int], Reign]) -> It
         if reign.until_ms is not None and row["last"] > reign.until_ms + LATE_MS:
             expected = f"until {moment(reign.until_ms)}"
             yield _finding("score-time", row["model"], last, role, expected, moment(row["last"]), position)
+
+
+def _acts(row: Mapping[str, Any], reign: Reign, canaries: Iterable[Reign]) -> bool:
+    """Whether scores are in shadow, or count, as they should: a canary's count for its share, and there the
+    champion's are in shadow.
+    """
+    if row["shadow"] == (reign.role == "challenger"):
+        return True
+    if reign.role == "challenger":
+        beside = [reign]
+    else:
+        early, late = row["first"] - LATE_MS, row["last"] + LATE_MS
+        beside = [c for c in canaries if c.since_ms <= late and (c.until_ms is None or c.until_ms >= early)]
+    return all(any(in_share(c.model, subject, c.share) for c in beside) for subject in row["subjects"])
 
 
 def _told(insights: pl.DataFrame, scores: pl.DataFrame | None) -> Iterator[Finding]:

@@ -47,9 +47,10 @@ class FeaturesBehindError(DealerIQError):
 class ScoreView(View):
     """Scores entities whose tiles changed, at most once in each bucket of event time.
 
-    Outcomes that are counted: `produced`, `shadow`, `debounced` (the bucket was scored), `future` (an event
-    dated after the wall clock, which no score waits for), `without_features`, `coarse` (tiles of coarser grains
-    repeat finer ones), `unserved` (no model), `tombstone`.
+    Outcomes that are counted: `produced`, `shadow`, `canary` (the canary's score counts, and the champion's is
+    the shadow), `debounced` (the bucket was scored), `future` (an event dated after the wall clock, which no
+    score waits for), `without_features`, `coarse` (tiles of coarser grains repeat finer ones), `unserved` (no
+    model), `tombstone`.
 
     Args:
         store: positions and buckets.
@@ -206,28 +207,25 @@ class ScoreView(View):
         causes = {change.cause_id: message for change, message in due}
         views = list(dict.fromkeys(view for each in served.scorers for view in each.views))
         moments = self._reader.read(views, [change.entity for change in changes], int(self._clock() * 1000))
-        found: list[tuple[dict[str, Any], Any]] = []
-        for scorer in served.scorers:
-            records, without = self._one(scorer, changes, moments)
-            if without and not scorer.shadow:
-                self._count(without_features=without)
-            for record in records:
-                found.append((record, causes[record["cause_id"]]))
-                if not scorer.shadow:
-                    place = scorer.model, record["subject_id"]
-                    scored[place] = self._bucket(record["event_time"])
-        return found
+        beside = self._beside(served.challenger, changes, moments)
+        # A canary counts only where it has answered: one that fails leaves every subject to the champion.
+        left = {record["subject_id"] for record in beside if not record["shadow"]}
+        records, without = served.champion.score(changes, moments, self._bucket_ms, left)
+        self._count(without_features=without, canary=len(left))
+        for record in (*records, *(each for each in beside if not each["shadow"])):
+            scored[record["model"], record["subject_id"]] = self._bucket(record["event_time"])
+        return [(record, causes[record["cause_id"]]) for record in (*records, *beside)]
 
-    def _one(
-        self, scorer: Scorer, changes: Sequence[Change], moments: Sequence[Moment]
-    ) -> tuple[list[dict[str, Any]], int]:
-        if not scorer.shadow:
-            return scorer.score(changes, moments, self._bucket_ms)
+    def _beside(
+        self, challenger: Scorer | None, changes: Sequence[Change], moments: Sequence[Moment]
+    ) -> list[dict[str, Any]]:
+        if challenger is None:
+            return []
         try:
-            return scorer.score(changes, moments, self._bucket_ms)
+            return challenger.score(changes, moments, self._bucket_ms)[0]
         except Exception as error:  # a challenger that fails must cost nobody a score
             self._meters.error(error)
-            return [], len(changes)
+            return []
 
     def _bucket(self, time_ms: int) -> int:
         return time_ms // self._bucket_ms * self._bucket_ms

@@ -62,6 +62,28 @@ def test_from_registered_to_champion_and_back() -> None:
     assert log.state.versions["v1"].run_id == "run-v1"
 
 
+def test_a_canary_is_a_challenger_with_a_share_that_ends_with_it() -> None:
+    log = Log()
+    for version in ("v1", "v2"):
+        log.step(version, "registered")
+    log.step("v1", "champion")
+    log.step("v2", "challenger", share=0.1)
+    log.step("v2", "challenger", share=0.5)  # a larger share is a decision of its own
+    assert (log.state.challenger, log.state.share) == ("v2", 0.5)
+    assert log.state.versions["v2"].stage == "challenger"
+    with pytest.raises(LifecycleError, match="it is the challenger"):
+        log.step("v2", "challenger", share=0.5)
+    log.step("v2", "champion", reason="canary")
+    log.step("v1", "challenger", reason="canary")  # the old one goes on in shadow
+    assert (log.state.champion, log.state.challenger, log.state.share) == ("v2", "v1", 0.0)
+    log.step("v1", "champion", reason="rollback")
+    assert (log.state.champion, log.state.challenger, log.state.former) == ("v1", None, [])
+    log.step("v2", "challenger", share=0.1)
+    log.step("v2", "rejected", reason="canary")
+    assert (log.state.challenger, log.state.share) == (None, 0.0)
+    assert problems("model.lifecycle", log.records[3]) == []
+
+
 def test_steps_that_cannot_be_are_refused_before_they_are_written() -> None:
     log = Log()
     with pytest.raises(NoSuchVersionError, match="no version 'v1'"):
@@ -108,6 +130,7 @@ records = st.lists(
         st.sampled_from(STAGES),
         st.sampled_from(("gates", "rollback", "person")),
         st.one_of(st.none(), st.integers(-1, 30)),  # None: as the fold has it
+        st.sampled_from((0.0, 0.1, 0.5)),
     ),
     max_size=40,
 )
@@ -118,13 +141,13 @@ records = st.lists(
 def test_whatever_is_written_there_is_one_champion_and_replay_gives_the_same(steps: list[Any]) -> None:
     log = Log()
     had: set[str] = set()
-    for at, (model, version, stage, reason, after) in enumerate(steps):
+    for at, (model, version, stage, reason, after, share) in enumerate(steps):
         state = log.fold.state(model)
         log.add(
             {
                 "event_id": f"e{at}", "model": model, "model_version": version, "stage": stage, "artifact": "",
                 "text": "t", "metrics": {}, "reason": reason, "run_id": "", "sha256": "", "cause_id": "c",
-                "after": state.position if after is None else after, "event_time": at,
+                "after": state.position if after is None else after, "event_time": at, "share": share,
             }
         )  # fmt: skip
         for name, each in log.fold.models.items():
@@ -136,6 +159,7 @@ def test_whatever_is_written_there_is_one_champion_and_replay_gives_the_same(ste
             )
             assert stages.count("challenger") == (each.challenger is not None)
             assert each.champion is None or each.versions[each.champion].stage == "champion"
+            assert each.challenger is not None or each.share == 0.0
             assert set(each.former) <= set(each.versions)
             if each.champion is not None:
                 had.add(name)

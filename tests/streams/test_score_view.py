@@ -22,6 +22,7 @@ from features.plan import load
 from features.tiles import from_record
 from features.writer import FeatureWriter
 from models.artifact import ArtifactError, Description
+from models.canary import in_share
 from models.lifecycle import Lifecycle, decision
 from models.rules import InsightRule
 from models.runtime import Session
@@ -331,6 +332,104 @@ def test_a_bad_version_leaves_the_last_champion(store: Any, tmp_path: Path) -> N
     assert models.refresh(registry)
     assert models.current()["busy"].champion.version == third[1].version
     assert began["busy"].champion.version == first[1].version  # a batch keeps what it began with
+
+
+class Swapping:
+    """A world whose lifecycle is decided by the test, one step after another."""
+
+    def __init__(self, store: Any, root: Path) -> None:
+        self.root, self.registry, self.at = root, Lifecycle(), 0
+        self.folders = {name: folder(root, "busy", seed=seed) for name, seed in (("old", 1), ("new", 2))}
+        self.world = World(store, *self.folders["old"])
+        self.hour = 0
+        for name in self.folders:
+            where, told = self.folders[name]
+            self.step(name, "registered", artifact=str(where), sha256=told.sha256)
+
+    def step(self, name: str, stage: str, **more: Any) -> None:
+        told = {"cause": f"c{self.at}", "event_time": NOON, "reason": "gates", **more}
+        record = decision(self.registry.state("busy"), self.folders[name][1].version, stage, "x", **told)
+        assert not self.registry.apply(record, self.at).void
+        self.at += 1
+        self.world.models.refresh(self.registry)
+
+    def scores(self, dealers: int = 40) -> list[dict[str, Any]]:
+        """Score everybody in the next hour, on the same week's amounts."""
+        self.hour += 1
+        before = len(self.world.topic.records)
+        for dealer in range(dealers):
+            self.world.order(f"d{dealer}", "FUEL", 10.0 * (dealer + 1), NOON + self.hour * HOUR)
+            self.world.fold()
+        self.world.score()
+        return self.world.topic.records[before:]
+
+
+def test_a_canary_counts_for_its_share_and_everybody_is_scored_by_both(store: Any, tmp_path: Path) -> None:
+    swapping = Swapping(store, tmp_path)
+    old, new = (told.version for _, told in swapping.folders.values())
+    swapping.step("old", "champion")
+    swapping.step("new", "challenger", share=0.3)
+    found = swapping.scores()
+    for version in (old, new):
+        assert len({each["subject_id"] for each in found if each["model_version"] == version}) == 40
+    counts = {each["subject_id"]: each["model_version"] for each in found if not each["shadow"]}
+    assert len(counts) == 40  # one score of each counts
+    assert counts == {each: new if in_share("busy", each, 0.3) else old for each in counts}
+    assert 0 < list(counts.values()).count(new) < 30
+    assert all(bool(each["readings"]) is not each["shadow"] for each in found)
+    again = {each["subject_id"]: each["model_version"] for each in swapping.scores() if not each["shadow"]}
+    assert again == counts  # the same subjects as before
+    swapping.world.score()
+    assert len(swapping.world.topic.records) == 4 * 40  # each bucket once, by either version
+
+
+def test_a_canary_that_fails_costs_nobody_a_score(
+    store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swapping = Swapping(store, tmp_path)
+    swapping.step("old", "champion")
+    swapping.step("new", "challenger", share=0.9)
+    challenger = swapping.world.models.current()["busy"].challenger
+    assert challenger is not None
+
+    def broken(_vectors: Any) -> Any:
+        raise RuntimeError("it ran out of memory")
+
+    monkeypatch.setattr(challenger.session, "run", broken)
+    found = swapping.scores()
+    assert {each["model_version"] for each in found} == {swapping.folders["old"][1].version}
+    assert len(found) == 40
+    assert not any(each["shadow"] for each in found)
+
+
+def test_a_rollback_restores_the_earlier_scores_to_the_bit(store: Any, tmp_path: Path) -> None:
+    swapping = Swapping(store, tmp_path)
+
+    def counted() -> dict[str, tuple[Any, ...]]:
+        """What counts of the same amounts, scored afresh."""
+        world, swapping.hour = World(store, *swapping.folders["old"]), 0
+        world.models = swapping.world.models
+        world.restart()
+        swapping.world = world
+        return {
+            each["subject_id"]: (each["score"], each["outputs"], each["features"], each["readings"])
+            for each in swapping.scores()
+            if not each["shadow"]
+        }
+
+    def plain(found: dict[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
+        return {name: (score, outputs, features) for name, (score, outputs, features, _) in found.items()}
+
+    swapping.step("old", "champion")
+    before = counted()
+    swapping.step("new", "champion")
+    between = counted()
+    swapping.step("old", "challenger", reason="canary")
+    swapping.step("old", "champion", reason="rollback")
+    after = counted()
+    assert len(before) == 40
+    assert plain(after) == plain(before)
+    assert all(plain(between)[each][0] != plain(before)[each][0] for each in before)
 
 
 def test_the_hot_path_imports_nothing_heavy() -> None:

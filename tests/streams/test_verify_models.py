@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from connectors.kafka import ensure_topics, producer
 from connectors.registry import Registry
 from dealeriq.settings import Settings
+from models.canary import in_share
 from models.lifecycle import Lifecycle
 from models.lifecycle_log import LifecycleLog
 from schemas.codec import Encoder
@@ -27,16 +28,19 @@ STEPS = st.lists(
         st.sampled_from(["registered", "challenger", "champion", "rejected", "retired"]),
         st.integers(-1, 12),
         st.integers(0, 9),
+        st.sampled_from([0.0, 0.1, 0.5]),
     ),
     max_size=40,
 )
 
 
-def record(model: str, version: str, stage: str, after: int, event_id: str) -> dict[str, Any]:
+def record(
+    model: str, version: str, stage: str, after: int, event_id: str, share: float = 0.0
+) -> dict[str, Any]:
     return {
         "event_id": event_id, "model": model, "model_version": version, "stage": stage, "artifact": "",
         "text": "x", "metrics": {}, "reason": "gates", "after": after, "run_id": "", "sha256": "",
-        "cause_id": "c", "event_time": NOW,
+        "cause_id": "c", "event_time": NOW, "share": share,
     }  # fmt: skip
 
 
@@ -44,9 +48,9 @@ def record(model: str, version: str, stage: str, after: int, event_id: str) -> d
 def test_what_it_works_out_is_what_the_registry_says(steps: list[Any], right: bool) -> None:
     """Records as they come, most of them void; or, with `right`, each written as seen from the log's end."""
     fold, records = Lifecycle(), []
-    for at, (model, version, stage, after, number) in enumerate(steps):
+    for at, (model, version, stage, after, number, share) in enumerate(steps):
         seen = fold.state(model).position if right else after
-        made = record(model, version, stage, seen, f"e{at}" if right else f"e{number}")
+        made = record(model, version, stage, seen, f"e{at}" if right else f"e{number}", share)
         records.append((at, NOW + at, made))
         fold.apply(made, at)
     reigns = reigns_of(records)
@@ -82,6 +86,7 @@ def scores(*rows: tuple[str, bool, int, int]) -> pl.DataFrame:
                 "model_version": v,
                 "shadow": s,
                 "decided_at": d,
+                "subject_id": "inside" if i % 2 else "out",
                 "_timestamp": t,
             }
             for i, (v, s, d, t) in enumerate(rows)
@@ -113,6 +118,28 @@ def test_each_score_must_be_of_its_times_version() -> None:
         (found,) = _judged(scores(*right, row), reigns)
         assert (found.kind, found.entity) == (kind, (row[0], f"s{len(right)}"))
     assert list(_judged(pl.DataFrame(), reigns)) == []
+
+
+def test_a_canary_counts_for_its_share_and_there_the_champion_is_the_shadow() -> None:
+    share = 0.5
+    inside = next(f"d{n}" for n in range(99) if in_share("m", f"d{n}", share))
+    out = next(f"d{n}" for n in range(99) if not in_share("m", f"d{n}", share))
+    reigns = {
+        ("m", 1): Reign("m", "v1", "champion", 1, NOW),
+        ("m", 2): Reign("m", "v2", "challenger", 2, NOW + 10 * LATE_MS, NOW + 20 * LATE_MS, share),
+    }
+    then = NOW + 15 * LATE_MS
+
+    def found(version: str, shadow: bool, decided: int, subject: str, at: int = then) -> list[str]:
+        given = scores((version, shadow, decided, at)).with_columns(subject_id=pl.lit(subject))
+        return [each.kind for each in _judged(given, reigns)]
+
+    assert found("v2", False, 2, inside) == found("v1", True, 1, inside) == []
+    assert found("v2", True, 2, out) == found("v1", False, 1, out) == []
+    assert found("v2", True, 2, inside) == []  # it may fail the one time and answer the next
+    assert found("v2", False, 2, out) == ["score-version"]
+    assert found("v1", True, 1, out) == ["score-version"]
+    assert found("v1", True, 1, inside, NOW) == ["score-version"]  # before there was a canary
 
 
 def test_an_insight_is_told_once_and_by_the_champion() -> None:
