@@ -48,7 +48,7 @@ def test_tritons_clients_are_answered_as_the_file_answers(world: World) -> None:
     world.decide(world.v2, "challenger")
     world.decide(world.v3, "registered")
     rest, rpc = triton_http.InferenceServerClient(world.url), triton_grpc.InferenceServerClient(world.grpc)
-    world.until(lambda: world.ready(rest) and world.ready(rest, "challenger"))
+    world.until(lambda: all(world.ready(rest, name) for name in ("", "challenger", world.v3)))
     for client in (rest, rpc):
         assert client.is_server_live()
         assert client.is_server_ready()
