@@ -28,6 +28,7 @@ BENCHMARKS = (
     Benchmark(
         "scoring", "The scoring stage beside the raw session, pyfunc and River; swaps.", "benchmarks.scoring"
     ),
+    Benchmark("loop", "False alarms, promotions by chance, and how soon a change is found.", "benchmarks.loop"),
     Benchmark(
         "freshness", "From producing an order to a reader that counts it, under load.", "benchmarks.freshness"
     ),
