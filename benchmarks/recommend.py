@@ -17,6 +17,7 @@ from dealeriq.runtime import Supervisor
 from dealeriq.settings import load
 from schemas.catalogue import topic
 from schemas.codec import Encoder
+from streams.labels.message import HeldMessage
 from streams.recommend.rank import Ranking, Recommendations
 from streams.recommend.store import RecommendStore
 from streams.views.recommend_view import RecommendView
@@ -41,25 +42,14 @@ _DAY_MS = 86_400_000
 _PROJECT = "bench"
 
 
-class _Message:
-    """A Kafka message, as far as the view looks at one."""
+class _Message(HeldMessage):
+    """A Kafka message, produced when it is looked at."""
 
     def __init__(self, name: str, offset: int, value: bytes) -> None:
-        self._place, self._value = (name, 0, offset), value
-
-    def topic(self) -> str:
-        return self._place[0]
-
-    def partition(self) -> int:
-        return self._place[1]
-
-    def offset(self) -> int:
-        return self._place[2]
-
-    def value(self) -> bytes:
-        return self._value
+        super().__init__(name, 0, offset, None, value, [])
 
     def timestamp(self) -> tuple[int, int]:
+        """When it was produced, ms since the epoch."""
         return 1, int(time.time() * 1000)
 
 

@@ -6,9 +6,12 @@ import json
 import sys
 import time
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from dealeriq.settings import Settings
 
 __all__ = ["app"]
 
@@ -27,10 +30,9 @@ def show(
 
     Example: dealeriq ranking show
     """
-    from dealeriq.search.asking import asker
     from dealeriq.settings import load
 
-    found: dict[str, Any] = asker(load())("/ranking", {})
+    found = _asked(load())
     if as_json:
         typer.echo(json.dumps(found))
         return
@@ -46,7 +48,6 @@ def reset(
     Example: dealeriq ranking reset --execute
     """
     from connectors.redis import connect
-    from dealeriq.search.asking import asker
     from dealeriq.settings import load
     from streams.views.ranking_view import since_key
 
@@ -56,12 +57,28 @@ def reset(
     if before is not None:
         moment = datetime.fromtimestamp(int(before) / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         print(f"dealeriq: it was reset before, at {moment}", file=sys.stderr)
-    _tell(asker(settings)("/ranking", {}))
+    _tell(_asked(settings))
     if not execute:
         print("dealeriq: all of it would no longer count; --execute does it", file=sys.stderr)
         return
     store.set(key, time.time_ns() // 1_000_000)
     print("dealeriq: reset; searches are ranked without it within a second or two", file=sys.stderr)
+
+
+def _asked(settings: Settings) -> dict[str, Any]:
+    """What the search process holds. Raises ServiceRefusedError."""
+    from dealeriq.cli.asking import ServiceRefusedError
+    from dealeriq.search.asking import asker
+    from streams.verify.vectors import IndexAwayError
+
+    remedy = "Start it with `dealeriq demo --search`, or set search.url."
+    if settings.search.address() is None:
+        raise ServiceRefusedError("no search process is known: search.url is not set", remedy=remedy)
+    try:
+        found: dict[str, Any] = asker(settings)("/ranking", {})
+    except IndexAwayError as error:
+        raise ServiceRefusedError(str(error), remedy=remedy) from error
+    return found
 
 
 def _tell(found: dict[str, Any]) -> None:
