@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any, LiteralString, NamedTuple
 
 import numpy as np
-from neo4j import Driver, Session
+from neo4j import Driver, ManagedTransaction, Session
 from neo4j.exceptions import ClientError
 
 from connectors.kafka import KafkaUnavailableError, Producer
@@ -182,7 +182,8 @@ class GraphEmbedder:
             for kind, statement in told.items():
                 rows = [[each.id, each.vector, each.encoder] for each in batch if each.kind == kind]
                 if rows:
-                    session.run(statement, rows=rows).consume()
+                    # The view writes the same nodes: the driver repeats what a deadlock with it ended.
+                    session.execute_write(_tell, statement, rows)
 
     def _produce(self, nodes: Sequence[_Node]) -> None:
         """Produce vectors, or a tombstone for each without one, and wait until Kafka has them all."""
@@ -203,6 +204,10 @@ class GraphEmbedder:
         if left or errors:
             why = errors[0].str() if errors else f"{left} messages unacknowledged"
             raise KafkaUnavailableError(f"embeddings were not kept: {why}")
+
+
+def _tell(transaction: ManagedTransaction, statement: LiteralString, rows: list[list[Any]]) -> None:
+    transaction.run(statement, rows=rows).consume()
 
 
 def _node(row: Any) -> _Node:
