@@ -9,22 +9,21 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.inputs import Feature, Input
+from models.inputs import Feature, Input, assemble, needed
 from models.rules import InsightRule
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from models.training.events import Stream
-    from models.training.sets import TrainingSet
 
-__all__ = ["Fitted", "Gate", "Label", "Limits", "ModelSpec", "Split"]
+__all__ = ["Fitted", "Gate", "Label", "Limits", "ModelSpec", "Split", "TrainingSet"]
 
 DAY_MS = 86_400_000
 Floats = NDArray[np.float64]
@@ -99,6 +98,44 @@ class Fitted(ABC):
     def facts(self) -> dict[str, float]:
         """Return numbers about the training worth keeping (trees, calibration), for the run."""
         return {}
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Rows with their vectors and outcomes.
+
+    `inputs` are the spec's, resolved. `frame` holds the entity keys, times, fields of scored events and every
+    value that was read; `x` is float32 [rows, inputs] in the spec's order, NaN for missing; `y` the outcome,
+    NaN where it was not known at `as_of_ms`. `origin` says which versions and positions of the lake all came
+    from.
+    """
+
+    spec: ModelSpec
+    inputs: tuple[Input, ...]
+    frame: pa.Table
+    x: NDArray[np.float32]
+    y: Floats
+    time: NDArray[np.int64]
+    as_of_ms: int
+    origin: dict[str, Any] = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.time)
+
+    def column(self, name: str) -> NDArray[Any]:
+        """Return an input's values by its name, float32."""
+        return self.x[:, [each.name for each in self.inputs].index(name)]
+
+    def key(self, name: str) -> NDArray[Any]:
+        """Return a key's values, text."""
+        return np.asarray(self.frame[name].to_pylist(), dtype=object)
+
+    def vectors(self, inputs: tuple[Input, ...], at: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the vectors of another version's inputs for rows; its columns must have been read
+        (`extra`).
+        """
+        there = [name for name in needed(inputs) if name in self.frame.column_names]
+        return assemble(inputs, {name: self.frame[name].take(at) for name in there}, self.time[at])
 
 
 class ModelSpec(ABC):

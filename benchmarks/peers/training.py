@@ -22,13 +22,13 @@ from models.artifact import Description, save, version_of
 from models.export.parity import check
 from models.gates import compare
 from models.runtime import Session
-from models.spec import Fitted
+from models.spec import Fitted, TrainingSet
 from models.specs import spec as spec_of
 from models.training import metrics
 from models.training.boosted import Boosted
 from models.training.events import Stream
 from models.training.linear import Linear
-from models.training.sets import Parts, TrainingSet, build, split
+from models.training.sets import Parts, build, split
 
 __all__ = ["main"]
 

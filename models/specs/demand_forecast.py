@@ -10,7 +10,7 @@ from xxhash import xxh3_64_intdigest
 
 from models.inputs import Calendar, Code, Feature, Holidays, Input, Ratio
 from models.rules import InsightRule
-from models.spec import DAY_MS, Fitted, Floats, Gate, Label, ModelSpec
+from models.spec import DAY_MS, Fitted, Floats, Gate, Label, ModelSpec, TrainingSet
 from models.training import metrics
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from models.training.events import Stream
-    from models.training.sets import TrainingSet
 
 __all__ = ["DemandForecast"]
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from connectors.lake import Root
 from features.plan import Plan
-from models.spec import ModelSpec
-from models.training.sets import TrainingSet, build
+from models.spec import ModelSpec, TrainingSet
+from models.training.sets import build
 from schemas.errors import DealerIQError
 
 __all__ = ["LeakError", "check_leaks"]

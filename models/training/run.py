@@ -34,12 +34,12 @@ from models.gates import Cost, Verdict, judge
 from models.inputs import InputsError
 from models.monitoring.reference import save_reference
 from models.runtime import Session
-from models.spec import Fitted, ModelSpec
+from models.spec import Fitted, ModelSpec, TrainingSet
 from models.specs import spec as spec_of
 from models.training.child import answer
 from models.training.leaks import check_leaks
 from models.training.reference import draw_reference
-from models.training.sets import Parts, TrainingSet, build, split
+from models.training.sets import Parts, build, split
 from models.training.validation import Facts, validate
 from schemas.errors import DealerIQError
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -20,11 +19,11 @@ from connectors.lake import Root
 from features.history import TIME_COLUMN, History
 from features.plan import Plan
 from models.inputs import Input, assemble, needed
-from models.spec import ModelSpec
+from models.spec import ModelSpec, TrainingSet
 from models.training.events import Stream
 from schemas.errors import DealerIQError
 
-__all__ = ["NotEnoughDataError", "Parts", "TrainingSet", "build", "split"]
+__all__ = ["NotEnoughDataError", "Parts", "build", "split"]
 
 Longs = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -35,44 +34,6 @@ class NotEnoughDataError(DealerIQError):
 
     remedy = "Wait until more of the stream is in the lake, or train as of a later time."
     exit_code = 6
-
-
-@dataclass(frozen=True)
-class TrainingSet:
-    """Rows with their vectors and outcomes.
-
-    `inputs` are the spec's, resolved. `frame` holds the entity keys, times, fields of scored events and every
-    value that was read; `x` is float32 [rows, inputs] in the spec's order, NaN for missing; `y` the outcome,
-    NaN where it was not known at `as_of_ms`. `origin` says which versions and positions of the lake all came
-    from.
-    """
-
-    spec: ModelSpec
-    inputs: tuple[Input, ...]
-    frame: pa.Table
-    x: NDArray[np.float32]
-    y: Floats
-    time: Longs
-    as_of_ms: int
-    origin: dict[str, Any] = field(repr=False)
-
-    def __len__(self) -> int:
-        return len(self.time)
-
-    def column(self, name: str) -> NDArray[Any]:
-        """Return an input's values by its name, float32."""
-        return self.x[:, [each.name for each in self.inputs].index(name)]
-
-    def key(self, name: str) -> NDArray[Any]:
-        """Return a key's values, text."""
-        return np.asarray(self.frame[name].to_pylist(), dtype=object)
-
-    def vectors(self, inputs: tuple[Input, ...], at: Longs) -> NDArray[np.float32]:
-        """Return the vectors of another version's inputs for rows; its columns must have been read
-        (`extra`).
-        """
-        there = [name for name in needed(inputs) if name in self.frame.column_names]
-        return assemble(inputs, {name: self.frame[name].take(pa.array(at)) for name in there}, self.time[at])
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from models.training.sets import Parts, TrainingSet
+from models.spec import TrainingSet
+from models.training.sets import Parts
 from schemas.errors import DealerIQError
 
 __all__ = ["BadDataError", "Facts", "validate"]

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from features.plan import load
-from models.spec import Fitted, ModelSpec
+from models.spec import Fitted, ModelSpec, TrainingSet
 from models.specs import specs
-from models.training.sets import Parts, TrainingSet, build, split
+from models.training.sets import Parts, build, split
 from tests.models.year import write_year
 
 

@@ -21,12 +21,13 @@ from features.plan import load
 from models.artifact import load as load_artifact
 from models.inputs import EventField
 from models.runtime import Session
+from models.spec import TrainingSet
 from models.specs.demand_forecast import DemandForecast
 from models.training import run as training
 from models.training.events import Stream
 from models.training.leaks import LeakError, check_leaks
 from models.training.run import Job, Result, TrainingBusyError
-from models.training.sets import TrainingSet, build, split
+from models.training.sets import build, split
 from models.training.validation import BadDataError, validate
 from tests.models.year import DAY, START, orders, write_year
 
