@@ -36,6 +36,16 @@ def flink(supervisor: Supervisor) -> Settings:
 
 
 @pytest.fixture(scope="session")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """Settings with a Kafka, a registry and a Redis of their own, for tests that look at whole topics or at
+    every champion.
+    """
+    folder = tmp_path_factory.mktemp("alone")
+    with Supervisor(load(running=False), data_dir=folder, prefer_default_ports=False) as running:
+        yield running.settings
+
+
+@pytest.fixture(scope="session")
 def graph(supervisor: Supervisor) -> Settings:
     """`stack` with Neo4j beside it. Tests share its one database: use dealers and products of your own."""
     supervisor.start_services("neo4j")

@@ -190,9 +190,9 @@ class World:
 
 
 @pytest.fixture
-def world(stack: Settings, tmp_path: Path) -> Iterator[World]:
+def world(alone: Settings, tmp_path: Path) -> Iterator[World]:
     tag = uuid.uuid4().hex[:8]
-    settings = stack.model_copy(deep=True)
+    settings = alone.model_copy(deep=True)
     settings.features.project = f"p{tag}"
     settings.scoring.follow_s = 0.1
     made = World(settings, tmp_path, tag)
@@ -226,12 +226,12 @@ async def test_from_a_changed_feature_to_an_insight_in_an_app(flink: Settings, w
     where, told = folder(world.root, world.model)
     place = target(flink, world.root)
     handle = submit_insights(
-        place, schema_ids=world.ids, kafka=flink.kafka.flink_properties(),
-        registry=flink.registry.flink_properties(), parallelism=1, checkpoint_ms=500, prefix=f"{world.tag}-",
+        place, schema_ids=world.ids, kafka=world.settings.kafka.flink_properties(),
+        registry=world.settings.registry.flink_properties(), parallelism=1, checkpoint_ms=500,
+        prefix=f"{world.tag}-",
     )  # fmt: skip
     world.keep_features()
     world.keep_insights()
-    # Champions of other tests are scored, too: ours must be one before the tiles are read.
     decided = world.promote(where, told.version, sha256=told.sha256)
     world.run(lambda: keep_scoring(world.settings, world.stop))
     for day in range(20):
