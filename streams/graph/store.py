@@ -30,9 +30,9 @@ class GraphStore:
 
     def positions(self) -> Position:
         """Return the position that the graph holds, and mean this graph; its schema is there afterwards."""
+        for statement in cypher.SCHEMA:  # repeated where another process declares the same at this moment
+            self._driver.execute_query(statement, database_=self._database)
         with self._driver.session(database=self._database) as session:
-            for statement in cypher.SCHEMA:
-                session.run(statement).consume()
             session.run("CALL db.awaitIndexes(300)").consume()
             found = session.run(cypher.WHERE, name=self._name).single()
             self._known = position_in({} if found is None else found["held"])

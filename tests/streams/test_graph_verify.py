@@ -12,7 +12,8 @@ from connectors.neo4j.driver import connect
 from connectors.registry import Registry
 from schemas.codec import Encoder
 from schemas.envelope import headers
-from streams.graph.store import GraphStore
+from streams.graph import cypher
+from streams.graph.store import GraphStore, position_in
 from streams.verify.broker import Broker
 from streams.verify.graph import verify_graph
 from streams.views.graph_view import GRAPH_VIEW, GraphView
@@ -83,10 +84,14 @@ def fold(settings, driver, registry):
     runner.start()
     broker = Broker(settings.kafka)
     ends = {(topic, part): end for topic in TOPICS for part, end in broker.ends(topic).items() if end}
-    reader = GraphStore(driver, "neo4j", GRAPH_VIEW)
+
+    def held():
+        found = driver.execute_query(cypher.WHERE, name=GRAPH_VIEW).records
+        return position_in(found[0]["held"]) if found else {}
+
     deadline = time.monotonic() + 240
-    while not all(reader.positions().get(place, 0) >= end for place, end in ends.items()):
-        assert time.monotonic() < deadline
+    while not all((now := held()).get(place, 0) >= end for place, end in ends.items()):
+        assert time.monotonic() < deadline, (now, ends)
         time.sleep(0.2)
     stop.set()
     runner.join(60)
