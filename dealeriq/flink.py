@@ -49,7 +49,7 @@ def target(settings: Settings) -> FlinkTarget:
 
 
 def submit_jobs(settings: Settings) -> list[JobHandle]:
-    """Have every job run; safe to repeat. Raises what `streams.flink.job.submit` does."""
+    """Have every job run, the tiles' first; safe to repeat. Raises what `streams.flink.job.submit` does."""
     flink = settings.flink
     place, schema_ids = target(settings), Registry(settings.registry).register_all()
     kafka, registry = settings.kafka.flink_properties(), settings.registry.flink_properties()
@@ -67,6 +67,7 @@ def submit_jobs(settings: Settings) -> list[JobHandle]:
             dedupe_horizon_ms=int(flink.deduplicate_horizon_h * 3_600_000) if flink.deduplicate else 0,
         ),
     )
+    _JOBS.set(len(handles))
     if settings.scoring.enabled:
         handles.append(
             submit_insights(
@@ -78,13 +79,13 @@ def submit_jobs(settings: Settings) -> list[JobHandle]:
                 checkpoint_ms=settings.insights.checkpoint_interval_ms,
             )
         )
+        _JOBS.set(len(handles))
     return handles
 
 
 def keep_submitted(settings: Settings, stop: threading.Event) -> None:
     """Submit the jobs, then look every two seconds whether a restarted cluster lost them, until `stop`."""
     handles = submit_jobs(settings)
-    _JOBS.set(len(handles))
     for handle in handles:
         print(f"{handle.name} runs as {handle.job_id}", file=sys.stderr, flush=True)
     rest = FlinkRest(target(settings).url)

@@ -45,10 +45,13 @@ class System:
     metrics: dict[str, str] = field(default_factory=dict)
     """Address of each process's metrics."""
 
-    def start(self, readable: Callable[[], None] = lambda: None) -> None:
+    def start(
+        self, readable: Callable[[], None] = lambda: None, beside: Callable[[], None] = lambda: None
+    ) -> None:
         """Create topics, register schemas, start every process. Safe on a data folder that ran before.
 
-        `readable` is called as soon as features can be read, before the other processes are there.
+        `readable` is called as soon as features can be read, before the other processes are there; `beside`
+        starts what is to start together with the first ones.
 
         Raises what the supervisor, Kafka and the registry raise.
         """
@@ -81,6 +84,8 @@ class System:
         for group in (names[: len(FIRST)], names[len(FIRST) :]):
             for name in group:
                 self.start_process(name, wait_s=0)
+            if group[0] == FIRST[0]:
+                beside()
             for name in group:
                 self.supervisor.wait_ready(name)
             self.supervisor.publish()

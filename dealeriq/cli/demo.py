@@ -53,14 +53,16 @@ def command(
     with Supervisor(settings, services=SERVICES, keep_classes=True) as supervisor:
         system, ready_s = System(supervisor, clock="event"), 0.0
 
-        def play() -> None:
+        def ready() -> None:
             nonlocal ready_s
             ready_s = time.monotonic() - began
             _say(f"ready after {ready_s:.1f} s; features at {supervisor.settings.http.url}")
-            system.start_process("player", once=True)
+
+        def play() -> None:
+            system.start_process("player", once=True, wait_s=0)
 
         try:
-            system.start(readable=play)
+            system.start(readable=ready, beside=play)
             if leave or not sys.stdout.isatty():
                 outcome = _to_the_end(system, ready_s)
             else:
