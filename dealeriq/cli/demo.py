@@ -37,6 +37,7 @@ def command(
 
     Example: dealeriq demo --orders 20000 --speed max --exit --json
     """
+    from dealeriq.demo.progress import Playing
     from dealeriq.runtime import Supervisor
     from dealeriq.settings import SettingsError, load
     from dealeriq.system import SERVICES, System
@@ -52,6 +53,7 @@ def command(
     began = time.monotonic()
     with Supervisor(settings, services=SERVICES, keep_classes=True) as supervisor:
         system, ready_s = System(supervisor, clock="event"), 0.0
+        playing = Playing(system)
 
         def ready() -> None:
             nonlocal ready_s
@@ -60,11 +62,12 @@ def command(
 
         def play() -> None:
             system.start_process("player", once=True, wait_s=0)
+            playing.start()
 
         try:
             system.start(readable=ready, beside=play)
             if leave or not sys.stdout.isatty():
-                outcome = _to_the_end(system, ready_s)
+                outcome = _to_the_end(system, playing, ready_s)
             else:
                 from dealeriq.demo.screen import watch
 
@@ -83,24 +86,22 @@ def command(
         raise typer.Exit(1)
 
 
-def _to_the_end(system: Any, ready_s: float) -> dict[str, Any]:
+def _to_the_end(system: Any, playing: Any, ready_s: float) -> dict[str, Any]:
     from dealeriq.demo.progress import read, settle
     from dealeriq.demo.summary import summary
     from dealeriq.verifier import verifier
 
-    began = time.monotonic()
-    told = 0.0
-    while system.supervisor.child("player").state not in ("done", "failed"):
+    told = time.monotonic()
+    while playing.is_alive():
         if time.monotonic() - told >= 5:
             told = time.monotonic()
             reading = read(system)
             _say(f"played {sum(reading.produced.values()):,} events, {reading.lag:,} tiles to fold")
         time.sleep(0.2)
-    played_s = time.monotonic() - began
     reading = settle(system, _say)
-    settled_s = time.monotonic() - began
+    settled_s = time.monotonic() - playing.began
     report = verifier(system.supervisor.settings, progress=_say).run()
-    return summary(system, reading, report, played_s, ready_s, settled_s)
+    return summary(system, reading, report, playing.ended - playing.began, ready_s, settled_s)
 
 
 def _tell(outcome: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,7 +16,7 @@ from dealeriq.system import System
 from schemas.errors import DealerIQError
 from streams.verify.broker import Broker
 
-__all__ = ["Reading", "SettleTimeoutError", "read", "settle"]
+__all__ = ["Playing", "Reading", "SettleTimeoutError", "read", "settle"]
 
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
 _QUIET_S = 2.0
@@ -71,6 +72,25 @@ def read(system: System) -> Reading:
         f"p{int(q * 100)}_s": found for q in (0.5, 0.99) if (found := _quantile(buckets, q)) is not None
     }
     return Reading(time.monotonic(), produced, stages, flink, lag, quantiles, clock)
+
+
+class Playing(threading.Thread):
+    """Watches the player beside whatever else starts: when its first events were out (`began`), and the end."""
+
+    def __init__(self, system: System) -> None:
+        super().__init__(daemon=True)
+        self._system, self._before = system, sum(played(system).values())
+        self.began = self.ended = time.monotonic()
+
+    def run(self) -> None:
+        """Look until the player is done; its process must have been started."""
+        player = self._system.supervisor.child("player")
+        while player.state not in ("done", "failed") and sum(played(self._system).values()) == self._before:
+            time.sleep(0.02)
+        self.began = time.monotonic()
+        while player.state not in ("done", "failed"):
+            time.sleep(0.02)
+        self.ended = time.monotonic()
 
 
 def played(system: System) -> dict[str, int]:
