@@ -1,4 +1,4 @@
-"""The demo as it is run by hand: it plays, verifies itself, tells what it did, and goes on where it was."""
+"""The demo as it is run by hand: it plays, verifies itself, and tells what it did."""
 
 import json
 import os
