@@ -13,8 +13,9 @@ from typing import Any
 
 from schemas.bounds import Bound, bounds
 from schemas.catalogue import topic
+from schemas.errors import ContractError
 
-__all__ = ["problems"]
+__all__ = ["problems", "valid"]
 
 Check = Callable[[Any], str | None]
 
@@ -44,6 +45,13 @@ def problems(topic_name: str, record: dict[str, Any]) -> list[str]:
     if not record.keys() <= names:
         found += [f"{name} is not a field of {topic_name}" for name in record if name not in names]
     return found
+
+
+def valid(topic_name: str, record: dict[str, Any]) -> dict[str, Any]:
+    """Return the record if nothing is wrong with it. Raises ContractError, which says all that is."""
+    if found := problems(topic_name, record):
+        raise ContractError("; ".join(found))
+    return record
 
 
 @cache

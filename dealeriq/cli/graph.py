@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from schemas.errors import DealerIQError
-
 if TYPE_CHECKING:
     from dealeriq.client import DealerIQ
 
-__all__ = ["GraphFailedError", "app"]
+__all__ = ["app"]
 
 T = TypeVar("T")
 
@@ -28,13 +27,6 @@ Url = Annotated[str | None, typer.Option(help="Address of the HTTP service; defa
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
 
-class GraphFailedError(DealerIQError):
-    """The HTTP service could not answer; it says why, and the remedy is its own."""
-
-    exit_code = 4
-    remedy = "Start it with `dealeriq demo --graph`."
-
-
 @app.command("bought-together")
 def bought_together(
     product: Annotated[str, typer.Argument(help="Id of the product.")],
@@ -46,7 +38,8 @@ def bought_together(
 
     Example: dealeriq graph bought-together 1082185 --limit 5
     """
-    answer = _ask(url, lambda client: client.bought_together(product, limit=limit))
+    with _graph(url) as client:
+        answer = client.bought_together(product, limit=limit)
     if as_json:
         typer.echo(json.dumps(answer.model_dump(), ensure_ascii=False))
         return
@@ -67,7 +60,8 @@ def compatible(
 
     Example: dealeriq graph compatible 1082185
     """
-    answer = _ask(url, lambda client: client.compatible(product, limit=limit))
+    with _graph(url) as client:
+        answer = client.compatible(product, limit=limit)
     if as_json:
         typer.echo(json.dumps(answer.model_dump(by_alias=True), ensure_ascii=False))
         return
@@ -90,7 +84,8 @@ def similar(
 
     Example: dealeriq graph similar 367
     """
-    answer = _ask(url, lambda client: client.similar_dealers(dealer, limit=limit))
+    with _graph(url) as client:
+        answer = client.similar_dealers(dealer, limit=limit)
     if as_json:
         typer.echo(json.dumps(answer.model_dump(), ensure_ascii=False))
         return
@@ -132,20 +127,15 @@ def embed(as_json: Json = False) -> None:
     typer.echo(f"{done.published:,} of {done.vectors:,} vectors published, {done.deleted:,} taken back")
 
 
-def _ask(url: str | None, question: Callable[[DealerIQ], T]) -> T:
-    from dealeriq.client import DealerIQ, DealerIQClientError, UnknownNameError
+@contextmanager
+def _graph(url: str | None) -> Iterator[DealerIQ]:
+    """The service, which takes as long as a question to the graph may."""
+    from dealeriq.cli.asking import asking
     from dealeriq.settings import load
 
     settings = load()
-    address = url or settings.http.url or f"http://{settings.http.host}:{settings.http.port}"
-    token = settings.http.token.get_secret_value() if settings.http.token else None
-    with DealerIQ(address, token=token, timeout=settings.graph.query_timeout_s + 5) as client:
-        try:
-            return question(client)
-        except DealerIQClientError as error:
-            failed = GraphFailedError(str(error), remedy=error.remedy)
-            failed.exit_code = 6 if isinstance(error, UnknownNameError) else 4
-            raise failed from error
+    with asking(settings, url, settings.graph.query_timeout_s + 5) as client:
+        yield client
 
 
 def _none_of(found: list[T], words: str) -> None:

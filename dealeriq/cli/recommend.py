@@ -22,15 +22,11 @@ def command(
 
     Example: dealeriq recommend 367 --category PRODUCE --limit 5
     """
-    from dealeriq.cli.asking import ServiceRefusedError, client_of
-    from dealeriq.client import DealerIQClientError
+    from dealeriq.cli.asking import asking
     from dealeriq.settings import load
 
-    with client_of(load(), url) as client:
-        try:
-            answer = client.recommendations(dealer, limit=limit, category=category)
-        except DealerIQClientError as error:
-            raise ServiceRefusedError(str(error), remedy=error.remedy) from error
+    with asking(load(), url) as client:
+        answer = client.recommendations(dealer, limit=limit, category=category)
     if as_json:
         typer.echo(json.dumps(answer.model_dump(by_alias=True), ensure_ascii=False))
         return

@@ -11,7 +11,7 @@ import typer
 
 from schemas.errors import DealerIQError
 
-__all__ = ["FilterError", "SearchFailedError", "command"]
+__all__ = ["FilterError", "command"]
 
 _FILTER = re.compile(r"(\w+)(<=|>=|=)(.+)")
 
@@ -21,13 +21,6 @@ class FilterError(DealerIQError):
 
     remedy = "Write --filter category=PRODUCE, or --filter 'price<=5'; fields are in docs/search.md."
     exit_code = 2
-
-
-class SearchFailedError(DealerIQError):
-    """The HTTP service could not search; it says why, and the remedy is its own."""
-
-    exit_code = 4
-    remedy = "Start it with `dealeriq demo --search`."
 
 
 def command(
@@ -46,17 +39,13 @@ def command(
 
     Example: dealeriq search "something for a birthday cake" --filter category=GROCERY --filter 'price<=5'
     """
-    from dealeriq.cli.asking import client_of
-    from dealeriq.client import DealerIQClientError
+    from dealeriq.cli.asking import asking
     from dealeriq.settings import load
 
     settings = load()
     wanted = _filters(filters or [])
-    with client_of(settings, url, settings.search.timeout_s + 1) as client:
-        try:
-            answer = client.search(text, like=like, dealer_id=dealer, filters=wanted, limit=limit)
-        except DealerIQClientError as error:
-            raise SearchFailedError(str(error), remedy=error.remedy) from error
+    with asking(settings, url, settings.search.timeout_s + 1) as client:
+        answer = client.search(text, like=like, dealer_id=dealer, filters=wanted, limit=limit)
     if as_json:
         typer.echo(json.dumps(answer.model_dump(), ensure_ascii=False))
         return

@@ -22,7 +22,7 @@ from connectors.registry import Registry, RegistryRefusedError, RegistryUnavaila
 from schemas.codec import Decoder, Encoder
 from schemas.envelope import headers, new_traceparent, parse_headers
 from schemas.errors import ContractError, DealerIQError
-from schemas.validate import problems
+from schemas.validate import valid
 from streams.agents.settings import AgentSettings
 from streams.agents.stage import Derived, Event, Outcome, Stage
 from streams.metrics import StageMeters
@@ -125,10 +125,7 @@ class BatchWorker:
             time_ms = parse_headers(_pairs(message.headers)).time_ms
             return Event(*where, key, None, int(message.timestamp * 1000) if time_ms is None else time_ms)
         decoder = self._decoders[message.topic]
-        record = self._retrying(lambda: decoder.decode(message.value))
-        found = problems(message.topic, record)
-        if found:
-            raise ContractError("; ".join(found))
+        record = valid(message.topic, self._retrying(lambda: decoder.decode(message.value)))
         return Event(*where, key, record, record["event_time"], len(message.value))
 
     def _parts(self, read: list[_Task]) -> list[list[_Task]]:

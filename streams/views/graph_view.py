@@ -15,7 +15,7 @@ from connectors.registry import RegistryUnavailableError
 from schemas.catalogue import topic
 from schemas.codec import Decoder
 from schemas.errors import ContractError
-from schemas.validate import problems
+from schemas.validate import valid
 from streams.graph.fold import Batch, Line
 from streams.graph.store import GraphStore
 from streams.metrics import StageMeters
@@ -93,7 +93,4 @@ class GraphView(View):
             (batch.products if name == _PRODUCTS else batch.dealers).append((key, record))
 
     def _record(self, name: str, value: bytes) -> dict[str, Any]:
-        record = self._decoders[name].decode(value)
-        if found := problems(name, record):
-            raise ContractError("; ".join(found))
-        return record
+        return valid(name, self._decoders[name].decode(value))

@@ -12,7 +12,7 @@ import redis.exceptions
 from connectors.registry import RegistryUnavailableError
 from schemas.codec import Decoder
 from schemas.errors import ContractError
-from schemas.validate import problems
+from schemas.validate import valid
 from streams.insights.store import Entry, InsightStore
 from streams.metrics import StageMeters
 from streams.views.view import Position, View
@@ -50,9 +50,7 @@ class InsightView(View):
             if message.value() is None:
                 continue
             try:
-                record = self._decoder.decode(message.value())
-                if found := problems(_TOPIC, record):
-                    raise ContractError("; ".join(found))
+                record = valid(_TOPIC, self._decoder.decode(message.value()))
             except ContractError as error:
                 unreadable.append((message, error))
                 continue

@@ -18,7 +18,7 @@ from connectors.registry import RegistryRefusedError, RegistryUnavailableError
 from schemas.codec import Decoder, Encoder
 from schemas.envelope import headers, new_traceparent, parse_headers
 from schemas.errors import ContractError
-from schemas.validate import problems
+from schemas.validate import valid
 from streams.labels.label import JOINED, Record, Subject, label_of, name_of
 from streams.labels.message import HeldMessage
 from streams.labels.store import Changes, LabelStore, Waiting
@@ -137,10 +137,7 @@ class LabelView(View):
 
     def _read(self, message: Any) -> Record:
         topic = message.topic()
-        record = self._decoders[topic].decode(message.value())
-        if found := problems(topic, record):
-            raise ContractError("; ".join(found))
-        return record
+        return valid(topic, self._decoders[topic].decode(message.value()))
 
     def _produce(
         self, ready: Iterable[tuple[Any, Record, Subject | None]], dead: list[tuple[Any, Exception]]

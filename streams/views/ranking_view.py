@@ -15,7 +15,7 @@ from connectors.registry import RegistryUnavailableError
 from models.search.weights import Weights
 from schemas.codec import Decoder
 from schemas.errors import ContractError
-from schemas.validate import problems
+from schemas.validate import valid
 from streams.metrics import StageMeters
 from streams.views.view import Position, View
 
@@ -68,9 +68,7 @@ class RankingView(View):
             if message.value() is None:
                 continue
             try:
-                record = self._decoder.decode(message.value())
-                if found := problems(_TOPIC, record):
-                    raise ContractError("; ".join(found))
+                record = valid(_TOPIC, self._decoder.decode(message.value()))
             except ContractError:
                 self._meters.count("refused")
                 continue

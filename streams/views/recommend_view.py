@@ -18,7 +18,7 @@ import redis.exceptions
 from connectors.registry import RegistryUnavailableError
 from schemas.codec import Decoder
 from schemas.errors import ContractError
-from schemas.validate import problems
+from schemas.validate import valid
 from streams.metrics import StageMeters
 from streams.recommend.dealers import Baskets, Known, order_key
 from streams.recommend.decay import Decay, seconds_of
@@ -122,9 +122,7 @@ class RecommendView(View):
                 tombstones += 1
                 continue
             try:
-                record = self._decoders[place[0]].decode(message.value())
-                if found := problems(place[0], record):
-                    raise ContractError("; ".join(found))
+                record = valid(place[0], self._decoders[place[0]].decode(message.value()))
             except ContractError as error:
                 if place[0] == _ORDERS:
                     self._meters.count("refused")

@@ -25,7 +25,7 @@ from models.search.fields import CHUNK
 from models.search.vocabulary import Vocabulary
 from schemas.codec import Decoder
 from schemas.errors import ContractError
-from schemas.validate import problems
+from schemas.validate import valid
 from streams.metrics import StageMeters
 from streams.views.vector_fold import OwnerState
 from streams.views.view import Position, View
@@ -113,12 +113,7 @@ class VectorView(View):
         return batch
 
     def _record(self, name: str, value: bytes | None) -> dict[str, Any] | None:
-        if value is None:
-            return None
-        record = self._decoders[name].decode(value)
-        if found := problems(name, record):
-            raise ContractError("; ".join(found))
-        return record
+        return None if value is None else valid(name, self._decoders[name].decode(value))
 
     def _fits(self, record: dict[str, Any], key: str) -> bool:
         if record["encoder"] != self._encoder:

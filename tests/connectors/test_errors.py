@@ -32,20 +32,8 @@ def below(kind: type[Exception]) -> Iterator[type[Exception]]:
         yield from below(each)
 
 
-def test_every_error_of_redis_is_known() -> None:
-    kinds = list(below(redis.exceptions.RedisError))
-    assert len(kinds) > 20
-    for kind in kinds:
-        error = kind.__new__(kind)
-        Exception.__init__(error, "what it says")
-        ours = translated(error)
-        assert ours is not None, kind
-        assert ours.remedy
-        assert ours.exit_code in (3, 4)
-
-
-def test_every_error_of_neo4j_is_known() -> None:
-    roots = (neo4j.exceptions.Neo4jError, neo4j.exceptions.DriverError)
+def translations(*roots: type[Exception]) -> Iterator[tuple[Exception, DealerIQError]]:
+    """Every kind below some roots, as raised and as ours; each has what to do."""
     kinds = [kind for root in roots for kind in below(root)]
     assert len(kinds) > 20
     for kind in kinds:
@@ -54,8 +42,18 @@ def test_every_error_of_neo4j_is_known() -> None:
         ours = translated(error)
         assert ours is not None, kind
         assert ours.remedy
+        yield error, ours
+
+
+def test_every_error_of_redis_is_known() -> None:
+    for error, ours in translations(redis.exceptions.RedisError):
+        assert ours.exit_code in (3, 4), error
+
+
+def test_every_error_of_neo4j_is_known() -> None:
+    for error, ours in translations(neo4j.exceptions.Neo4jError, neo4j.exceptions.DriverError):
         wrong = isinstance(error, neo4j.exceptions.ClientError | neo4j.exceptions.ConfigurationError)
-        assert ours.exit_code == (3 if wrong else 4), kind
+        assert ours.exit_code == (3 if wrong else 4), error
 
 
 def test_every_error_of_kafka_is_known() -> None:
