@@ -201,7 +201,8 @@ def _statistical(
         for who, make in makers.items():
             try:
                 given = make().forecast(y=seen[start:], h=1, level=[80])
-            # It cannot fit a short or constant series; StatsForecast's `fallback_model` does the same.
+            # AutoETS says by any of these that a series is too short or constant to fit; StatsForecast's
+            # `fallback_model` does then what is done here, and how often is told below.
             except (IndexError, ValueError, NotImplementedError):
                 given = Naive().forecast(y=seen[start:], h=1, level=[80])
                 fallen += 1

@@ -20,7 +20,9 @@ def small_disk(tmp_path: Path) -> list[str]:
     mounting = f'mount -t tmpfs -o size=96m none "{tmp_path}" && exec "$@"'
     command = [*OWN_MOUNTS, "sh", "-c", mounting, "sh"]
     if shutil.which("unshare") is None or subprocess.run([*command, "true"], capture_output=True).returncode:
-        pytest.skip("this machine does not let us mount a small disk")
+        pytest.skip(
+            "a small disk needs a mount namespace (root, or user namespaces), which this machine refuses"
+        )
     return command
 
 
