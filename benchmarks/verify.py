@@ -25,8 +25,9 @@ command of its own: all rows with every tile and feature, and samples of {dealer
 HTTP service ({connections} connections) for {seconds:g} s without and with a `--gentle` verify of a sample
 beside them, as the scheduled `verifier` runs it, {repeats} times in turn."""
 _WHY_SAMPLE = (
-    "A sample is found by reading the whole topic, 9 µs a record, and the command takes 3 s to start. The lake "
-    "could give the sample's events in a second, but then it would have to be trusted."
+    "The sample's events come from the lake, and what came since from the topic. Tried before: reading the "
+    "whole topic, 9 µs a record (23 s). What is left is the command's start, and two fifths of all events: "
+    "200 of 457 dealers, and 200 products with each."
 )
 _WHY_SLOW = (
     "The topic is read whole, by one consumer in Python, on cores shared with the broker and with others."

@@ -84,7 +84,7 @@ class FlinkSettings(_Section):
     url: str | None = Field(None, description="REST address of the session cluster; unset: started locally")
     parallelism: int = Field(2, ge=1, le=1024, description="parallel instances of each operator")
     slots: int = Field(8, ge=1, le=256, description="task slots of the local TaskManager")
-    heap_mb: int = Field(900, ge=256, description="heap of the local TaskManager, MiB")
+    heap_mb: int = Field(640, ge=256, description="heap of the local TaskManager, MiB")
     checkpoint_interval_ms: int = Field(5_000, ge=100, description="time between checkpoints, ms")
     checkpoint_dir: str | None = Field(None, description="URI of the checkpoints; unset: in the data folder")
     savepoint_dir: str | None = Field(None, description="URI of the savepoints; unset: in the data folder")

@@ -131,7 +131,7 @@ class FeatureWriter:
         project: str,
         *,
         batch: int = 50,
-        keep_bytes: int = 48 << 20,
+        keep_bytes: int = 16 << 20,
         partitions: int = 0,
         clock: Callable[[], float] = time.time,
     ) -> None:

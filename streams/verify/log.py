@@ -16,18 +16,19 @@ from zlib import crc32
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 from confluent_kafka import Consumer, TopicPartition
 from numpy.typing import NDArray
 
 from connectors.column_decoder import ColumnDecoder
 from connectors.kafka import KafkaUnavailableError, consumer
+from connectors.lake import Root
 from connectors.registry import Registry
-from schemas.bounds import Bound, bounds
 from schemas.catalogue import topic as declared
 from schemas.codec import Decoder, UndecodableError, plain
 from schemas.validate import problems
+from streams.verify.bounded import surely_allowed
 from streams.verify.broker import Broker, Ends
+from streams.verify.lake_source import lake_rows
 
 __all__ = ["Index", "TopicReader"]
 
@@ -105,7 +106,7 @@ class TopicReader:
         begin = {p: max(self.ends.get(p, 0), firsts.get(p, 0)) for p in ends}
         left = {p for p, end in ends.items() if end > begin[p]}
         if left:
-            source = consumer(self._broker.kafka, _GROUP)
+            source = consumer(self._broker.kafka, _GROUP, queued_min_messages=100_000)  # it is read whole
             try:
                 source.assign([TopicPartition(self.name, p, begin[p]) for p in left])
                 self._drain(source, left, ends)
@@ -113,6 +114,40 @@ class TopicReader:
                 source.close()
         self.ends |= {p: max(end, self.ends.get(p, 0)) for p, end in ends.items()}
         return self.records - before
+
+    def begin_with(self, root: Root) -> None:
+        """Take what the lake has of the topic, of which only `keep` is kept, and read on from there.
+
+        Of what is rejected nothing is known then. Raises what reading the lake raises.
+        """
+        firsts = self._broker.firsts(self.name)
+        self._held_from(firsts)
+        with lake_rows(root, self.name, _names(self._schema), firsts) as (parts, upto):
+            for part in parts:
+                self._take_rows(part)
+        self.ends |= upto
+
+    def _take_rows(self, rows: pa.Table) -> None:
+        partition, offset, timestamp = (
+            rows[name].fill_null(-1).to_numpy() for name in ("_partition", "_offset", "_timestamp")
+        )
+        self._note(partition, offset, timestamp)
+        wanted = rows["_readable"].to_numpy()
+        if self._wanted is not None:
+            wanted &= self._wanted(rows)
+        doubtful = np.flatnonzero(wanted)[~surely_allowed(self.name, rows.filter(pa.array(wanted)))]
+        if len(doubtful):
+            names = _names(self._schema)
+            records = rows.select(names).take(pa.array(doubtful)).to_pylist()
+            pairs = zip(doubtful.tolist(), records, strict=True)
+            wanted[[row for row, record in pairs if problems(self.name, record)]] = False
+        places = np.flatnonzero(wanted)
+        none = np.zeros(0, np.int64)
+        self._append(
+            rows.select(self.columns).filter(pa.array(wanted)),
+            Index(partition, offset, timestamp, none),
+            places,
+        )
 
     def _held_from(self, firsts: Mapping[int, int]) -> None:
         """Note up to which offset the topic had let records go before the first read."""
@@ -158,22 +193,26 @@ class TopicReader:
             self._read.index.append(index)
             for row in random.sample(range(count), min(count, _EXAMPLES)):
                 self.examples[int(index.partition[row]), int(index.offset[row])] = values[row]
-        for partition in np.unique(index.partition).tolist():
-            here = index.partition == partition
-            last = int(index.offset[here].max()) + 1
-            first = int(index.timestamp[here].min())
-            self._oldest[partition] = min(first, self._oldest.get(partition, _FAR_MS))
-            self._last[partition] = max(last, self._last.get(partition, 0))
-        self.records += count
+        self._note(index.partition, index.offset, index.timestamp)
         good = np.zeros(count, bool)
         if (fast := self._columnwise(values)) is not None:
             table, good = fast.decode([value or b"" for value in values])
-            good &= _allowed(self.name, table)
+            good &= surely_allowed(self.name, table)
             kept = table.select(self.columns)
             if not good.all():
                 kept = kept.filter(pa.array(good))
             self._keep(kept, index, np.flatnonzero(good))
         self._one_by_one(values, index, np.flatnonzero(~good))
+
+    def _note(self, partitions: NDArray[Any], offset: NDArray[Any], timestamp: NDArray[Any]) -> None:
+        """Note how far, and how far back, what was read reaches."""
+        for partition in np.unique(partitions).tolist():
+            here = partitions == partition
+            last = int(offset[here].max()) + 1
+            first = int(timestamp[here].min())
+            self._oldest[partition] = min(first, self._oldest.get(partition, _FAR_MS))
+            self._last[partition] = max(last, self._last.get(partition, 0))
+        self.records += len(partitions)
 
     def _columnwise(self, values: Sequence[bytes | None]) -> ColumnDecoder | None:
         """Return the decoder of the schema that is in use now: the first record's, if it is the topic's own."""
@@ -212,6 +251,9 @@ class TopicReader:
         if self._wanted is not None:
             wanted = self._wanted(table)
             table, rows = table.filter(pa.array(wanted)), rows[wanted]
+        self._append(table, index, rows)
+
+    def _append(self, table: pa.Table, index: Index, rows: NDArray[np.int64]) -> None:
         numbers = np.arange(self._events, self._events + len(rows))
         self._events += len(rows)
         table = table.append_column("_event", pa.array(numbers))
@@ -266,31 +308,5 @@ class TopicReader:
         return Index(partition[order], offset[order], timestamp[order], crc[order])
 
 
-def _names(schema: Mapping[str, Any]) -> set[str]:
-    return {each["name"] for each in schema["fields"]}
-
-
-def _allowed(topic: str, table: pa.Table) -> NDArray[np.bool_]:
-    """Say which rows surely break no bound; those in doubt are judged one by one."""
-    fine = np.ones(len(table), bool)
-    for bound in bounds(topic):
-        fine &= _inside(bound, table[bound.field].combine_chunks())
-    return fine
-
-
-def _inside(bound: Bound, column: Any) -> NDArray[np.bool_]:
-    absent = column.is_null().to_numpy(zero_copy_only=False)
-    if pa.types.is_string(column.type):
-        size = pc.binary_length(column).fill_null(0).to_numpy(zero_copy_only=False)
-        fine = (size >= (bound.min_length or 0)) & (size <= (bound.max_length or 2**31))
-        if bound.pattern is not None:
-            matches = pc.match_substring_regex(column, f"^(?:{bound.pattern})$")
-            fine &= matches.fill_null(True).to_numpy(zero_copy_only=False)
-    elif pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
-        numbers = column.fill_null(0).to_numpy(zero_copy_only=False)
-        low = -np.inf if bound.minimum is None else bound.minimum
-        high = np.inf if bound.maximum is None else bound.maximum
-        fine = (numbers >= low) & (numbers <= high) & np.isfinite(numbers)
-    else:
-        return np.ones(len(column), bool)
-    return np.asarray(fine | absent, bool)
+def _names(schema: Mapping[str, Any]) -> list[str]:
+    return [each["name"] for each in schema["fields"]]

@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 
+from connectors.lake import Root
 from connectors.registry import Registry
 from features.plan import Plan, ViewPlan
 from streams.verify.broker import Broker, Ends
@@ -22,7 +23,8 @@ __all__ = ["Sources"]
 class Sources:
     """A reader of each source topic; `progress` and `pause` are the verifier's.
 
-    `lot` limits what is kept to the entities of a sample; set it before the first `read`.
+    `lot` limits what is kept to the entities of a sample, and `lake` is where the events of a sample are taken
+    from; set them before the first `read`.
     """
 
     broker: Broker
@@ -31,6 +33,7 @@ class Sources:
     progress: Callable[[str], None]
     pause: Callable[[], None]
     lot: Lot | None = None
+    lake: Root | None = None
     readers: dict[str, TopicReader] = field(default_factory=dict)
 
     def views(self, topic: str) -> list[ViewPlan]:
@@ -46,9 +49,10 @@ class Sources:
                 columns = [*(e for v in views for e in v.entity), *(c.column for v in views for c in v.columns)]
                 columns += [feature.column for view in views for feature in view.features]
                 self.progress(f"reading {topic}")
-                self.readers[topic] = TopicReader(
-                    self.broker, self.registry, topic, columns, self.pause, self._keep(topic)
-                )
+                reader = TopicReader(self.broker, self.registry, topic, columns, self.pause, self._keep(topic))
+                if self.lake is not None:
+                    reader.begin_with(self.lake)
+                self.readers[topic] = reader
             new += self.readers[topic].read(self.broker.ends(topic))
         return new
 

@@ -17,6 +17,7 @@ import pytest
 import redis
 from sending import NOON, Orders
 
+from connectors.lake import lake_at, open_delta
 from dealeriq.system import System
 from dealeriq.verifier import verifier
 from features.keys import entity_key, timestamp_proto, unwrap_bytes, value_proto
@@ -255,6 +256,34 @@ def test_a_row_that_was_written_meanwhile_is_left_alone(system: System, orders: 
     store.redis.hset(store.key(view, "V3"), hash_field(view, "tiles"), value_proto(good))
     _, clean = check(system)
     assert clean.clean, lines(clean)
+
+
+def test_a_sample_does_not_blame_the_store_for_what_the_lake_lost(
+    system: System, orders: Orders, store: Store
+) -> None:
+    root = lake_at(system.supervisor.settings.lake, system.supervisor.settings.data_dir)
+    deadline = time.monotonic() + 300
+    while True:  # until the lake has all of it
+        one, report = check(system)
+        assert report.clean, lines(report)
+        if report.lake["orders"]["behind"] == 0:
+            break
+        assert time.monotonic() < deadline, report.lake
+    lost = open_delta(root, "orders")
+    lost.delete("dealer_id IN ('V0', 'V1') AND _offset % 2 = 0")
+    _, sampled = check(system, 1_000)
+    assert not any(each.store == "online" for each in sampled.findings), lines(sampled)
+    good = store.tiles("dealer_orders", "V3")
+    wrong = [*good[:-1], good[-1]._replace(n=good[-1].n + 1)]
+    store.put("dealer_orders", ("V3",), wrong)  # and it still sees what is wrong in the store
+    _, sampled = check(system, 1_000, patience_s=3.0)
+    assert {each.entity for each in sampled.findings if each.store == "online"} == {("V3",)}, lines(sampled)
+    store.put("dealer_orders", ("V3",), good)
+    one, report = check(system)
+    assert {each.kind for each in report.findings} <= {"missing-record", "current"}, lines(report)
+    assert all(each.done for each in Repairer(one).execute())
+    _, report = check(system)
+    assert report.clean, lines(report)
 
 
 def test_the_command_exits_1_and_repairs(system: System, orders: Orders, store: Store) -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
@@ -17,6 +18,7 @@ from dealeriq.settings import Settings
 from schemas.codec import Encoder
 from streams.verify.broker import Broker
 from streams.verify.lake import LakeCheck, _check_rows, verify_table
+from streams.verify.log import TopicReader
 from streams.verify.repair_lake import lake_repairs
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(420)]
@@ -33,7 +35,7 @@ class Filled:
         self.kafka = settings.kafka
         self._produce()
         for topic in TOPICS:
-            messages = self._messages(topic)
+            messages = self.messages(topic)
             half = len(messages) // 2
             table = LakeTable(root, topic)
             for part, ends in ((messages[:half], {}), (messages[half:], self.broker.ends(topic))):
@@ -49,15 +51,15 @@ class Filled:
         promotions = Encoder("promotions", ids["promotions-value"])
         documents = Encoder("documents", ids["documents-value"])
         for number in range(400):
-            value = promotions.encode(
-                {
-                    "promotion_id": f"vl-{number % 380}", "product_id": f"p{number % 7}",
-                    "dealer_id": f"d{number % 5}", "display": None, "mailer": "A", "week": number % 50,
-                    "start_time": None, "end_time": None, "event_time": NOON + number,
-                }
-            )  # fmt: skip
-            writer.produce("promotions", value, key=f"d{number % 5}")
+            record = {
+                "promotion_id": f"vl-{number % 380}", "product_id": f"p{number % 7}",
+                "dealer_id": f"d{number % 5}", "display": None, "mailer": "A", "week": number % 50,
+                "start_time": None, "end_time": None, "event_time": NOON + number,
+            }  # fmt: skip
+            writer.produce("promotions", promotions.encode(record), key=f"d{number % 5}")
         writer.produce("promotions", b"\x00\x00\x00\x00\x63no avro", key="d1")
+        writer.produce("promotions", None, key="d2")
+        writer.produce("promotions", promotions.encode(record | {"event_time": 5}), key="d2")  # breaks a bound
         for number in range(120):
             key = f"vl-{number % 20}"
             value = documents.encode(
@@ -70,7 +72,7 @@ class Filled:
             writer.produce("documents", value if number % 11 else None, key=key)
         assert writer.flush(120) == 0
 
-    def _messages(self, topic: str) -> list[Any]:
+    def messages(self, topic: str) -> list[Any]:
         whole = WholeTopic(self.kafka, topic, "dealeriq-test-verify-lake")
         found = sorted(whole.records(), key=lambda each: (each.partition(), each.offset()))
         whole.close()
@@ -160,6 +162,36 @@ def test_a_position_that_was_moved_is_named_and_moved_back(lake: Filled) -> None
         assert repaired(lake, check) == ["move"]
         assert positions(lake.root, topic) == before
         assert lake.check(topic).findings == []
+
+
+def test_a_sample_has_the_same_events_from_the_lake_as_from_the_topic(lake: Filled, tmp_path: Path) -> None:
+    topic = "promotions"
+    messages = lake.messages(topic)
+    half = messages[: len(messages) // 2]
+    behind = LakeTable(tmp_path / "behind", topic)  # a lake that has not come to the end
+    behind.append(
+        Rows(topic, lake.registry.schema).of(half), {each.partition(): each.offset() + 1 for each in half}
+    )
+
+    def some(rows: pa.Table) -> Any:
+        return np.array([each in ("d1", "d2") for each in rows["dealer_id"].to_pylist()], bool)
+
+    ends = lake.broker.ends(topic)
+    found = []
+    for root in (None, lake.root, tmp_path / "behind", tmp_path / "nowhere"):
+        reader = TopicReader(lake.broker, lake.registry, topic, ["product_id", "week"], keep=some)
+        if root is not None:
+            reader.begin_with(root)
+            assert reader.records == {"lake": len(messages), "behind": len(half), "nowhere": 0}[root.name]
+        reader.read(ends)
+        assert reader.records == len(messages)
+        found.append((reader.events().drop("_event"), reader.last(), reader.since_ms))
+    events = found[0][0]
+    assert set(events["dealer_id"]) == {"d1", "d2"}
+    assert int(events["event_time"].min()) >= NOON
+    for other, last, since in found[1:]:
+        assert other.equals(events)
+        assert (last, since) == found[0][1:]
 
 
 def test_what_the_topic_compacted_away_is_no_finding(lake: Filled) -> None:
