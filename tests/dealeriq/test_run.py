@@ -67,6 +67,17 @@ def test_a_python_without_venv_is_named(machine: Path) -> None:
     assert "python3 is 3.11 but has no venv module" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("told", "kept"), [("", ":"), ("1", "home/.cache/dealeriq/bytecode:"), ("1/elsewhere", "elsewhere:")]
+)
+def test_compiled_modules_are_kept_though_not_beside_the_sources(machine: Path, told: str, kept: str) -> None:
+    seen = machine / "seen"
+    add(machine, "python3", f'echo "$PYTHONPYCACHEPREFIX:$PYTHONDONTWRITEBYTECODE" >{seen}; echo 3.9')
+    not_beside, _, elsewhere = told.partition("/")
+    run(machine, PYTHONDONTWRITEBYTECODE=not_beside, PYTHONPYCACHEPREFIX=elsewhere)
+    assert seen.read_text().strip().removeprefix(f"{machine}/") == kept
+
+
 def test_a_shim_that_does_not_run_is_passed_over(machine: Path) -> None:
     add(machine, "python3", "echo 3.13")
     add(machine, "python3.12", "exit 127")
