@@ -1,4 +1,4 @@
-"""Decode many Avro records of one schema to Arrow columns at once: `connectors.columns`, the other way.
+"""Decode many Avro records of one schema to columns at once: `connectors.columns`, the other way.
 
 All records of a batch lie in one buffer, and a cursor an each walks field by field in numpy. A record that the
 walk cannot follow (another schema, a broken length, half a character) is left to the record-at-a-time decoder,
@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
@@ -21,9 +22,8 @@ _HEADER = 5
 _PAD = 64
 _INT = 2**31
 _KINDS = frozenset({"int", "long", "float", "double", "boolean", "string", "bytes"})
-_ARROW: dict[str, Any] = {
-    "int": pa.int32(), "long": pa.int64(), "float": pa.float32(), "double": pa.float64(), "boolean": pa.bool_(),
-    "string": pa.string(), "bytes": pa.binary(),
+_POLARS: dict[str, Any] = {
+    "int": pl.Int32, "long": pl.Int64, "float": pl.Float32, "double": pl.Float64, "boolean": pl.Boolean,
 }  # fmt: skip
 
 Bytes = NDArray[np.uint8]
@@ -40,23 +40,22 @@ class ColumnDecoder:
     def __init__(self, schema: Mapping[str, Any], schema_id: int) -> None:
         self._fields = [(field["name"], *_kind(field["type"])) for field in schema["fields"]]
         self._head = np.frombuffer(b"\x00" + struct.pack(">I", schema_id), np.uint8)
-        self.schema = pa.schema([pa.field(name, _ARROW[kind]) for name, kind, _ in self._fields])
 
     @staticmethod
     def supports(schema: Mapping[str, Any]) -> bool:
         """Whether every field is a primitive, or a primitive or null."""
         return all(_kind(field["type"])[0] in _KINDS for field in schema["fields"])
 
-    def decode(self, values: Sequence[bytes]) -> tuple[pa.Table, NDArray[np.bool_]]:
+    def decode(self, values: Sequence[bytes]) -> tuple[pl.DataFrame, NDArray[np.bool_]]:
         """Return the columns, and which rows they are true for; the others hold anything."""
         lengths = np.fromiter(map(len, values), np.int64, len(values))
         buffer = np.frombuffer(b"".join([*values, b"\0" * _PAD]), np.uint8)
         ends = np.cumsum(lengths)
         walk = _Walk(buffer, ends - lengths, ends)
         walk.header(self._head)
-        columns = [walk.field(kind, null) for _, kind, null in self._fields]
+        columns = {name: walk.field(kind, null) for name, kind, null in self._fields}
         walk.finish()
-        return pa.table(columns, schema=self.schema), walk.good
+        return pl.DataFrame(columns), walk.good
 
 
 class _Walk:
@@ -79,7 +78,7 @@ class _Walk:
     def finish(self) -> None:
         self.good &= self._cursor == self._ends
 
-    def field(self, kind: str, null: int) -> Any:
+    def field(self, kind: str, null: int) -> pl.Series:
         """Read one field of every row; `null` is the branch of null in its union, -1 for none."""
         absent = None
         if null >= 0:
@@ -105,9 +104,9 @@ class _Walk:
         if absent is not None:
             self._cursor = np.where(absent, before, self._cursor)
         self._check()
-        return pa.array(values, _ARROW[kind], mask=absent)
+        return _without(pl.Series(values, dtype=_POLARS[kind]), absent)
 
-    def _text(self, kind: str, absent: NDArray[np.bool_] | None) -> Any:
+    def _text(self, kind: str, absent: NDArray[np.bool_] | None) -> pl.Series:
         before = self._cursor
         lengths = self._varint()
         if absent is not None:
@@ -123,21 +122,17 @@ class _Walk:
         whole = pa.BinaryArray.from_buffers(
             pa.binary(), 2 * len(begin), [None, pa.py_buffer(bounds), pa.py_buffer(self._buffer)]
         )
-        found = whole.take(pa.array(np.arange(0, 2 * len(begin), 2)))
-        if absent is not None:
-            found = pa.compute.if_else(pa.array(~absent), found, pa.scalar(None, pa.binary()))
+        found = _without(pl.Series(whole).gather_every(2), absent)
         if kind == "bytes":
             return found
         try:
-            return found.cast(pa.string())
-        except pa.ArrowInvalid:
-            texts = found.to_pylist()
+            return found.cast(pl.String)
+        except pl.exceptions.PolarsError:
+            texts = found.to_list()
             readable = [_readable(each) for each in texts]
             self._refuse(np.array([not each for each in readable]))
-            return pa.array(
-                [t.decode() if t is not None and ok else None for t, ok in zip(texts, readable, strict=True)],
-                pa.string(),
-            )
+            pairs = zip(texts, readable, strict=True)
+            return pl.Series([t.decode() if t is not None and ok else None for t, ok in pairs], dtype=pl.String)
 
     def _varint(self) -> Places:
         byte = self._buffer[self._cursor]
@@ -179,6 +174,10 @@ def _kind(avro: Any) -> tuple[str, int]:
     if isinstance(avro, dict):
         return (str(avro["type"]), -1) if isinstance(avro["type"], str) else ("", -1)
     return str(avro), -1
+
+
+def _without(column: pl.Series, absent: NDArray[np.bool_] | None) -> pl.Series:
+    return column if absent is None else column.set(pl.Series(absent), None)
 
 
 def _readable(text: bytes | None) -> bool:

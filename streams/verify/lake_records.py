@@ -67,17 +67,20 @@ def read_records(
 ) -> Records:
     """Read the records of these ranges of each partition. Raises KafkaUnavailableError."""
     records = Records()
-    source = consumer(broker.kafka, "dealeriq-verify")
+    whole = sum(high - low for parts in ranges.values() for low, high in parts)
+    # No more is fetched ahead than is wanted, about.
+    source = consumer(broker.kafka, "dealeriq-verify", queued_min_messages=min(max(whole, 1), 100_000))
     try:
         most = max((len(parts) for parts in ranges.values()), default=0)
         for turn in range(most):
             now = {p: parts[turn] for p, parts in ranges.items() if turn < len(parts)}
+            batch = min(sum(high - low for low, high in now.values()), _BATCH)
             source.assign([TopicPartition(topic, p, low) for p, (low, _) in now.items()])
             left, silent = set(now), 0
             while left:
                 messages = [
                     each
-                    for each in source.consume(_BATCH, 0.1)
+                    for each in source.consume(batch, 0.1)
                     if each.error() is None and each.offset() < now[each.partition()][1]
                 ]
                 if messages:

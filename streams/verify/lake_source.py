@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import duckdb
-import pyarrow as pa
+import polars as pl
 
 from connectors.lake import LakeTableMissingError, Root, positions, relation, version
 from streams.verify.broker import Ends
@@ -25,7 +25,7 @@ _PLACE = ("_partition", "_offset", "_timestamp")
 @contextmanager
 def lake_rows(
     root: Root, topic: str, fields: Sequence[str], firsts: Ends
-) -> Iterator[tuple[Iterator[pa.Table], Ends]]:
+) -> Iterator[tuple[Iterator[pl.DataFrame], Ends]]:
     """Yield the rows of a topic's table, by parts, and the positions that they reach; none without a table.
 
     The parts have `fields`, the position, and `_readable`: whether the record has a value that could be read.
@@ -44,4 +44,4 @@ def lake_rows(
         names = ", ".join(f'"{name}"' for name in (*fields, *_PLACE))
         readable = "NOT _tombstone AND _raw IS NULL AS _readable"
         reader = rows.filter(f"NOT ({gone or 'false'})").project(f"{names}, {readable}").to_arrow_reader(_BATCH)
-        yield (pa.Table.from_batches([batch]) for batch in reader), there
+        yield (pl.DataFrame(batch) for batch in reader), there

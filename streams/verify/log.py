@@ -15,7 +15,6 @@ from zlib import crc32
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 from confluent_kafka import Consumer, TopicPartition
 from numpy.typing import NDArray
 
@@ -51,7 +50,7 @@ class Index:
 
 @dataclass
 class _Read:
-    events: list[pa.Table] = field(default_factory=list)
+    events: list[pl.DataFrame] = field(default_factory=list)
     rejected: list[tuple[int, int, int, int]] = field(default_factory=list)
     index: list[Index] = field(default_factory=list)
 
@@ -75,7 +74,7 @@ class TopicReader:
         name: str,
         columns: Sequence[str],
         pause: Callable[[], None] = lambda: None,
-        keep: Callable[[pa.Table], NDArray[np.bool_]] | None = None,
+        keep: Callable[[pl.DataFrame], NDArray[np.bool_]] | None = None,
     ) -> None:
         about = declared(name)
         assert about.schema is not None, name
@@ -127,24 +126,24 @@ class TopicReader:
                 self._take_rows(part)
         self.ends |= upto
 
-    def _take_rows(self, rows: pa.Table) -> None:
+    def _take_rows(self, rows: pl.DataFrame) -> None:
         partition, offset, timestamp = (
             rows[name].fill_null(-1).to_numpy() for name in ("_partition", "_offset", "_timestamp")
         )
         self._note(partition, offset, timestamp)
-        wanted = rows["_readable"].to_numpy()
+        wanted = rows["_readable"].to_numpy().copy()
         if self._wanted is not None:
             wanted &= self._wanted(rows)
-        doubtful = np.flatnonzero(wanted)[~surely_allowed(self.name, rows.filter(pa.array(wanted)))]
+        doubtful = np.flatnonzero(wanted)[~surely_allowed(self.name, rows.filter(wanted))]
         if len(doubtful):
             names = _names(self._schema)
-            records = rows.select(names).take(pa.array(doubtful)).to_pylist()
+            records = rows.select(names)[doubtful].to_dicts()
             pairs = zip(doubtful.tolist(), records, strict=True)
             wanted[[row for row, record in pairs if problems(self.name, record)]] = False
         places = np.flatnonzero(wanted)
         none = np.zeros(0, np.int64)
         self._append(
-            rows.select(self.columns).filter(pa.array(wanted)),
+            rows.select(self.columns).filter(wanted),
             Index(partition, offset, timestamp, none),
             places,
         )
@@ -199,9 +198,7 @@ class TopicReader:
             table, good = fast.decode([value or b"" for value in values])
             good &= surely_allowed(self.name, table)
             kept = table.select(self.columns)
-            if not good.all():
-                kept = kept.filter(pa.array(good))
-            self._keep(kept, index, np.flatnonzero(good))
+            self._keep(kept if good.all() else kept.filter(good), index, np.flatnonzero(good))
         self._one_by_one(values, index, np.flatnonzero(~good))
 
     def _note(self, partitions: NDArray[Any], offset: NDArray[Any], timestamp: NDArray[Any]) -> None:
@@ -244,24 +241,26 @@ class TopicReader:
                 places.append(row)
         if records:
             known = self._read.events[0].schema if self._read.events else None
-            fields = None if known is None else pa.schema([known.field(name) for name in self.columns])
-            self._keep(pa.Table.from_pylist(records, schema=fields), index, np.array(places))
+            fields = self.columns if known is None else {name: known[name] for name in self.columns}
+            self._keep(pl.DataFrame(records, schema=fields), index, np.array(places))
 
-    def _keep(self, table: pa.Table, index: Index, rows: NDArray[np.int64]) -> None:
+    def _keep(self, table: pl.DataFrame, index: Index, rows: NDArray[np.int64]) -> None:
         if self._wanted is not None:
             wanted = self._wanted(table)
-            table, rows = table.filter(pa.array(wanted)), rows[wanted]
+            table, rows = table.filter(wanted), rows[wanted]
         self._append(table, index, rows)
 
-    def _append(self, table: pa.Table, index: Index, rows: NDArray[np.int64]) -> None:
+    def _append(self, table: pl.DataFrame, index: Index, rows: NDArray[np.int64]) -> None:
         numbers = np.arange(self._events, self._events + len(rows))
         self._events += len(rows)
-        table = table.append_column("_event", pa.array(numbers))
-        for name, values in (
-            ("_partition", index.partition), ("_offset", index.offset), ("_timestamp", index.timestamp),
-        ):  # fmt: skip
-            table = table.append_column(name, pa.array(values[rows]))
-        self._read.events.append(table)
+        self._read.events.append(
+            table.with_columns(
+                _event=numbers,
+                _partition=index.partition[rows],
+                _offset=index.offset[rows],
+                _timestamp=index.timestamp[rows],
+            )
+        )
 
     def last(self) -> Ends:
         """Return the offset behind the last record of each partition that has any; markers at the end do not
@@ -281,10 +280,7 @@ class TopicReader:
     def _whole(self) -> pl.DataFrame:
         if not self._read.events:
             return pl.DataFrame()
-        table = pa.concat_tables(self._read.events, promote_options="permissive")
-        frame = pl.from_arrow(table)
-        assert isinstance(frame, pl.DataFrame)
-        frame = frame.sort("_partition", "_offset")
+        frame = pl.concat(self._read.events, how="vertical_relaxed").sort("_partition", "_offset")
         if "event_id" not in frame.columns:
             return frame
         return frame.with_columns(_first=pl.struct("event_id", self.key).is_first_distinct())

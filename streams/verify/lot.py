@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Iterable, Mapping
 
 import numpy as np
-import pyarrow as pa
+import polars as pl
 import xxhash
 from numpy.typing import NDArray
 
@@ -56,18 +56,14 @@ class Lot:
             known = self._known[column, value] = xxhash.xxh64_intdigest(salted) < self._below[column]
         return known
 
-    def rows(self, table: pa.Table, columns: Iterable[str]) -> NDArray[np.bool_]:
+    def rows(self, table: pl.DataFrame, columns: Iterable[str]) -> NDArray[np.bool_]:
         """Say which rows have a drawn value in any of these columns."""
-        drawn = np.zeros(len(table), bool)
+        drawn = pl.repeat(False, len(table), eager=True)
         for column in columns:
-            encoded = table[column].combine_chunks().dictionary_encode()
-            holds = [
-                value is not None and self.holds(column, str(value)) for value in encoded.dictionary.to_pylist()
-            ]
-            at = encoded.indices.fill_null(0).to_numpy(zero_copy_only=False)
-            if holds:
-                drawn |= np.array(holds, bool)[at] & ~encoded.is_null().to_numpy(zero_copy_only=False)
-        return drawn
+            values = table[column].drop_nulls().unique()
+            held = values.filter([self.holds(column, str(value)) for value in values])
+            drawn |= table[column].is_in(held.implode()).fill_null(False)
+        return drawn.to_numpy()
 
     def chosen(self, view: ViewPlan, entities: Iterable[Entity]) -> list[Entity]:
         """Return the entities of a view that are drawn, each once."""

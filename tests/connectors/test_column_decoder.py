@@ -37,7 +37,7 @@ def test_columns_are_the_records(records: list[dict[str, Any]]) -> None:
     encoder = Encoder("orders", ID)
     table, good = ColumnDecoder(schema(ID), ID).decode([encoder.encode(each) for each in records])
     assert good.all()
-    assert table.to_pylist() == records
+    assert table.to_dicts() == records
 
 
 @SOME
@@ -52,7 +52,7 @@ def test_broken_bytes_touch_no_other_record(first: dict[str, Any], last: dict[st
     )
     values = [encoder.encode(first), broken, encoder.encode(last)]
     table, good = ColumnDecoder(schema(ID), ID).decode(values)
-    rows = table.to_pylist()
+    rows = table.to_dicts()
     assert good[0]
     assert good[2]
     assert (rows[0], rows[2]) == (first, last)

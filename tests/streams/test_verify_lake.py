@@ -173,8 +173,8 @@ def test_a_sample_has_the_same_events_from_the_lake_as_from_the_topic(lake: Fill
         Rows(topic, lake.registry.schema).of(half), {each.partition(): each.offset() + 1 for each in half}
     )
 
-    def some(rows: pa.Table) -> Any:
-        return np.array([each in ("d1", "d2") for each in rows["dealer_id"].to_pylist()], bool)
+    def some(rows: pl.DataFrame) -> Any:
+        return np.array([each in ("d1", "d2") for each in rows["dealer_id"]], bool)
 
     ends = lake.broker.ends(topic)
     found = []
