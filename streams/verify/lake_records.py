@@ -20,7 +20,7 @@ __all__ = ["Place", "Records", "count_records", "ranges", "read_records"]
 
 _BATCH = 20_000
 _EXAMPLES = 1_000  # values kept of each batch, whose fields are compared
-_RANGES, _LENGTH = 2, 500
+_RANGES, _LENGTH = 1, 1_000  # of each partition; going to another place takes half a second
 _SILENCE_S = 60
 Place = tuple[int, int]
 
