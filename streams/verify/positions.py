@@ -13,12 +13,27 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import polars as pl
+
 from features.plan import Plan
 from streams.flink.job import jobs_of
 from streams.verify.broker import Broker, Ends
 from streams.verify.findings import Finding
+from streams.verify.log import TopicReader
 
-__all__ = ["LABEL_VIEW", "LOOKED_UP", "VIEW_GROUP", "Common", "Positions", "held_feedback", "held_positions"]
+__all__ = [
+    "CLOCK_KEY",
+    "LABEL_VIEW",
+    "LOOKED_UP",
+    "VIEW_GROUP",
+    "Common",
+    "Positions",
+    "clock_findings",
+    "held_feedback",
+    "held_positions",
+]
+
+CLOCK_KEY = "dealeriq:clock"
 
 VIEW_GROUP = "dealeriq-feature-view"
 LABEL_VIEW = "label-view"
@@ -165,3 +180,26 @@ class Positions:
 
 def _finding(store: Any, topic: str, partition: int, expected: str, found: Any) -> Finding:
     return Finding("position", store, topic, (), f"partition {partition}", "", expected, found)
+
+
+def clock_findings(
+    readers: Mapping[str, TopicReader], common: Mapping[str, Ends], before: int, after: int
+) -> Iterator[Finding]:
+    """Name an event clock that is not the latest event time, of those that are not in the future.
+
+    `before` was read before the log's end, so it is in the log; `after` behind the common position.
+    """
+    latest = 0
+    least = 0
+    for topic, reader in readers.items():
+        events = reader.events()
+        if not len(events):
+            continue
+        latest = max(latest, int(events["event_time"].max()))  # type: ignore[arg-type]
+        upto = common.get(topic, {})
+        for partition, offset in upto.items():
+            mine = events.filter((pl.col("_partition") == partition) & (pl.col("_offset") < offset))
+            usual = mine.filter(pl.col("event_time") <= pl.col("_timestamp"))
+            least = max(least, int(usual["event_time"].max() or 0))  # type: ignore[arg-type]
+    if before > latest or after < least:
+        yield Finding("clock", "online", CLOCK_KEY, (), "", "", max(least, latest), after)

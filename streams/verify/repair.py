@@ -23,9 +23,9 @@ from features.plan import ViewPlan
 from features.tiles import Tile, double_fields, encode, sketch_fields
 from streams.verify.findings import Finding
 from streams.verify.online import Entity, Row
-from streams.verify.positions import VIEW_GROUP
+from streams.verify.positions import CLOCK_KEY, VIEW_GROUP
 from streams.verify.tiles import partials
-from streams.verify.verifier import CLOCK_KEY, Verifier
+from streams.verify.verifier import Verifier
 
 __all__ = ["Repair", "Repairer"]
 

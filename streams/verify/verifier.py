@@ -24,22 +24,14 @@ from connectors.lake import Root, default_topics
 from connectors.registry import Registry
 from connectors.settings import KafkaSettings
 from features.plan import Plan, ViewPlan
-from schemas.catalogue import CATALOGUE
-from streams.verify.accounts import (
-    Judged,
-    Letters,
-    agent_account,
-    read_letters,
-    rejected_findings,
-    source_account,
-)
+from streams.verify.accounts import Judged, read_letters, rejected_findings, source_account
 from streams.verify.broker import Broker, Ends
 from streams.verify.comparison import Compared, compare_view, of_entities, same_rows, settle
+from streams.verify.derived import account_for_derived
 from streams.verify.findings import Finding, Report
-from streams.verify.log import TopicReader
 from streams.verify.lot import Lot
 from streams.verify.online import Entity, OnlineRows, read_rows, scan_entities
-from streams.verify.positions import LABEL_VIEW, LOOKED_UP, Positions, held_feedback, held_positions
+from streams.verify.positions import CLOCK_KEY, Positions, clock_findings
 from streams.verify.sources import Sources
 
 if TYPE_CHECKING:
@@ -47,9 +39,8 @@ if TYPE_CHECKING:
 
     from streams.verify.lake import LakeCheck
 
-__all__ = ["CLOCK_KEY", "Verifier"]
+__all__ = ["Verifier"]
 
-CLOCK_KEY = "dealeriq:clock"
 _LOOK_S = 1.0
 # What a row lacks may be on its way; of a view whose entities gather several keys' events, anything may.
 _LACKING = {"behind", "missing-tile", "missing-row"}
@@ -140,7 +131,10 @@ class Verifier:
             if sample is None:
                 self._accounts(report)
             if agents and sample is None:
-                self._agents(report)
+                readers = self.sources.readers
+                account_for_derived(
+                    report, self.broker, self.registry, self.store, readers, self.progress, self.pause
+                )
         if self.lake is not None:
             with report.timed("lake"):
                 self._lake(report, self.lake, sample is not None)
@@ -156,7 +150,8 @@ class Verifier:
             if found.reached:
                 report.add(positions.findings(held))
             if sample is None:
-                report.add(self._clock_findings(clock, int(self.store.get(CLOCK_KEY) or 0)))
+                now = int(self.store.get(CLOCK_KEY) or 0)
+                report.add(clock_findings(self.sources.readers, self.common, clock, now))
         report.positions = {topic: {str(p): o for p, o in by.items()} for topic, by in self.common.items()}
         self.findings = report.findings
         report.seconds = round(time.monotonic() - began, 3)
@@ -309,34 +304,6 @@ class Verifier:
             checks = {view.name: self.compared[view.name].check for view in self.sources.views(topic)}
             report.topics[topic] = source_account(judged, self.sources.views(topic), checks)
 
-    def _agents(self, report: Report) -> None:
-        """Every event that an agent or the label view passed came to a derived event or a dead letter."""
-        for agent, source, target in _agents():
-            waiting: set[str] = set()
-            if agent == LABEL_VIEW:  # position, then what waits, then what was derived: nothing falls between
-                upto = held_positions(self.store, agent, source)
-                waiting = held_feedback(self.store)
-            else:
-                upto = self.broker.committed(f"dealeriq-{agent}", source)
-            letters: Letters = read_letters(self.kafka, source)
-            self.progress(f"comparing {source} with {target}")
-            derived = TopicReader(self.broker, self.registry, target, ["cause_id"], self.pause)
-            derived.read(self.broker.ends(target))
-            reader = self.sources.readers.get(source) or TopicReader(
-                self.broker, self.registry, source, [], self.pause
-            )
-            reader.read(self.broker.ends(source))
-            whole = not any(self.broker.firsts(source).values())
-            account, findings = agent_account(
-                reader, derived.events(), agent, letters.of(agent), upto, whole, waiting
-            )
-            report.add(findings)
-            if source not in self.sources.readers:
-                report.add(rejected_findings(self.broker, reader, letters, agent, upto))
-                report.topics[source] = account
-            else:
-                report.topics[f"{source} → {target}"] = account
-
     def _lake(self, report: Report, root: Root, sampled: bool) -> None:
         """Every table of the lake, up to its own positions."""
         from streams.verify.lake import verify_table
@@ -385,35 +352,3 @@ class Verifier:
         report.add(check.findings)
         report.notes += check.notes
         report.graph = {"lines": check.lines, "relations": check.relations, "nodes": check.nodes}
-
-    def _clock_findings(self, before: int, after: int) -> Iterable[Finding]:
-        """The event clock is the latest event time that is not in the future.
-
-        `before` was read before the log's end, so it is in the log; `after` behind the common position.
-        """
-        latest = 0
-        least = 0
-        for topic, reader in self.sources.readers.items():
-            events = reader.events()
-            if not len(events):
-                continue
-            latest = max(latest, int(events["event_time"].max()))  # type: ignore[arg-type]
-            upto = self.common.get(topic, {})
-            for partition, offset in upto.items():
-                mine = events.filter((pl.col("_partition") == partition) & (pl.col("_offset") < offset))
-                usual = mine.filter(pl.col("event_time") <= pl.col("_timestamp"))
-                least = max(least, int(usual["event_time"].max() or 0))  # type: ignore[arg-type]
-        if before > latest or after < least:
-            yield Finding("clock", "online", CLOCK_KEY, (), "", "", max(least, latest), after)
-
-
-def _agents() -> list[tuple[str, str, str]]:
-    """Return (agent, source, target) of what derives events, as the catalogue declares it."""
-    found = []
-    for target in CATALOGUE.values():
-        for writer in target.writers:
-            causes = target.schema is not None and any(f["name"] == "cause_id" for f in target.schema["fields"])
-            if causes and (writer.endswith("-agent") or writer == LABEL_VIEW):
-                sources = [s.name for s in CATALOGUE.values() if writer in s.readers]
-                found += [(writer, name, target.name) for name in sources if (writer, name) not in LOOKED_UP]
-    return found
