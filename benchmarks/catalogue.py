@@ -17,6 +17,11 @@ BENCHMARKS = (
     Benchmark("search", "Products embedded, searched and found as they change.", "benchmarks.search"),
     Benchmark("relevance", "What search finds, by labels it cannot see.", "benchmarks.relevance"),
     Benchmark(
+        "embedding-drift",
+        "How often a stationary window of vectors is an alarm, and what is found.",
+        "benchmarks.embedding_drift",
+    ),
+    Benchmark(
         "recommend", "Recommendations, by what dealers order for the first time.", "benchmarks.recommend"
     ),
     Benchmark("agents", "Chats enriched, beside the raw encoder on the same texts.", "benchmarks.agents"),

@@ -301,19 +301,25 @@ def warehouse(settings: Settings) -> None:
 
 
 def trainer(settings: Settings) -> None:
-    """Watch the served models, and train when it is asked for."""
+    """Watch the served models and the vectors, and train when it is asked for."""
+    from dealeriq.embedding_watch import EmbeddingWatch
     from dealeriq.monitor import Monitor
     from dealeriq.trainer import Trainer
 
     _stand_back(10)
     stop = _stop_on_signals()
     _serve_metrics()
-    beside = threading.Thread(target=Monitor(settings, stop).run, name="monitor", daemon=True)
+    beside = []
     if settings.monitors.enabled:
-        beside.start()
+        beside.append(threading.Thread(target=Monitor(settings, stop).run, name="monitor", daemon=True))
+    if settings.embeddings.monitor and settings.search.address() is not None:
+        watch = EmbeddingWatch(settings, stop)
+        beside.append(threading.Thread(target=watch.run, name="embedding-watch", daemon=True))
+    for each in beside:
+        each.start()
     Trainer(settings, stop).run()
-    if settings.monitors.enabled:
-        beside.join(30)
+    for each in beside:
+        each.join(30)
 
 
 PROCESSES: dict[str, Callable[[Settings], None]] = {

@@ -31,7 +31,14 @@ from dealeriq.inference.settings import InferenceSettings
 from dealeriq.running import found as running_system
 from dealeriq.search.settings import SearchSettings
 from dealeriq.warehouse.settings import WarehouseSettings
-from models.settings import CanarySettings, MonitorSettings, RuntimeSettings, TextSettings, TrainerSettings
+from models.settings import (
+    CanarySettings,
+    EmbeddingSettings,
+    MonitorSettings,
+    RuntimeSettings,
+    TextSettings,
+    TrainerSettings,
+)
 from schemas.errors import DealerIQError
 from streams.agents.settings import AgentSettings
 from streams.recommend.settings import RecommendSettings
@@ -41,6 +48,7 @@ __all__ = [
     "AgentSettings",
     "CanarySettings",
     "DemoSettings",
+    "EmbeddingSettings",
     "FeatureSettings",
     "FlinkSettings",
     "GraphSettings",
@@ -157,6 +165,7 @@ class Settings(BaseSettings):
     runtime: RuntimeSettings = Field(default_factory=lambda: RuntimeSettings())
     trainer: TrainerSettings = Field(default_factory=lambda: TrainerSettings())
     monitors: MonitorSettings = Field(default_factory=lambda: MonitorSettings())
+    embeddings: EmbeddingSettings = Field(default_factory=lambda: EmbeddingSettings())
     canary: CanarySettings = Field(default_factory=lambda: CanarySettings())
     mlflow: MlflowSettings = Field(default_factory=lambda: MlflowSettings())
     scoring: ScoringSettings = Field(default_factory=lambda: ScoringSettings())

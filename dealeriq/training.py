@@ -59,14 +59,16 @@ def child(
     most_s: float = 3_600.0,
     stop: threading.Event | None = None,
     progress: Callable[[str], None] = lambda line: None,
+    python: str | None = None,
 ) -> Any:
     """Run a module of `models` (`training.run`) with a job in the training environment; return its answer.
 
-    Its lines go to stderr. Raises ChildFailedError, TrainingStoppedError, EnvironmentUnavailableError.
+    `python` is another interpreter, for what needs no package of that environment. The module's lines go to
+    stderr. Raises ChildFailedError, TrainingStoppedError, EnvironmentUnavailableError.
     """
     from models.training.child import read_answer
 
-    python = interpreter(progress)
+    python = python or interpreter(progress)
     with tempfile.TemporaryDirectory(prefix="dealeriq-training-") as name:
         job_file, out = Path(name) / "job.json", Path(name) / "out.json"
         job_file.write_text(json.dumps(job), "utf-8")

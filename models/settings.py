@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
 from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, SecretStr
 
-__all__ = ["CanarySettings", "MonitorSettings", "RuntimeSettings", "TextSettings", "TrainerSettings"]
+__all__ = [
+    "CanarySettings",
+    "EmbeddingSettings",
+    "MonitorSettings",
+    "RuntimeSettings",
+    "TextSettings",
+    "TrainerSettings",
+]
 
 
 class TextSettings(BaseModel):
@@ -123,6 +131,42 @@ class MonitorSettings(BaseModel):
     )
     memory_mb: int = Field(256, ge=64, description="DuckDB's memory while windows are judged, MiB")
     most_s: float = Field(600.0, ge=1, description="longest judging before it is given up, s")
+
+
+class EmbeddingSettings(BaseModel):
+    """The watch over vectors: how often, by which windows, and how many false alarms are borne."""
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+    monitor: bool = Field(
+        True, description="whether the trainer's process watches vectors, too, where search is enabled"
+    )
+    every_s: float = Field(3_600.0, ge=1, description="how often it is looked whether a window has closed, s")
+    window_days: float = Field(7.0, gt=0, description="length of a window, days of event time")
+    reference_windows: int = Field(
+        4, ge=1, description="windows that are the reference: an encoder's first ones with enough owners"
+    )
+    reference_from: datetime | None = Field(
+        None,
+        description="where the reference begins, to make a change the new normal; unset: at first",
+    )
+    false_alarms: float = Field(
+        0.01, ge=0.001, lt=1, description="probability that a window of a stationary kind raises an alarm"
+    )
+    least_owners: int = Field(30, ge=10, description="a window with fewer owners is not judged")
+    most_owners: int = Field(
+        1_000,
+        ge=100,
+        le=5_000,
+        description="most owners looked at of the reference, and of a window",
+    )
+    memory_mb: int = Field(256, ge=64, description="DuckDB's memory while windows are judged, MiB")
+    most_s: float = Field(600.0, ge=1, description="longest judging before it is given up, s")
+
+    @property
+    def since_ms(self) -> int:
+        """Where the reference begins, ms since the epoch."""
+        return 0 if self.reference_from is None else int(self.reference_from.timestamp() * 1000)
 
 
 class CanarySettings(BaseModel):

@@ -240,6 +240,16 @@ def _catalogue() -> Mapping[str, Topic]:
             partitions=1,
             forever=True,
         ),
+        # What was seen of the vectors, and which windows were judged.
+        _declare(
+            "embeddings.monitors",
+            "kind",
+            "models",
+            "trainer",
+            "trainer people lake",
+            partitions=1,
+            forever=True,
+        ),
         _declare("imports", "import_id", "platform", "importer", "importer", compacted=True, partitions=1),
         *_tiles(),
     ]

@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "search": ("dealeriq.cli.search", "Search products and documents."),
     "ranking": ("dealeriq.cli.ranking", "Show and reset what feedback does to search."),
     "index": ("dealeriq.cli.index", "Make the search index again from its topics."),
+    "embeddings": ("dealeriq.cli.embeddings", "Watch the vectors: drift, and encoders beside each other."),
     "recommend": ("dealeriq.cli.recommend", "Recommend products to a dealer."),
     "graph": ("dealeriq.cli.graph", "Ask the graph: bought together, compatible, dealers alike."),
     "models": ("dealeriq.cli.models", "List, train, compare, promote and roll back models."),

@@ -1,0 +1,7 @@
+"""The topics that hold vectors."""
+
+from __future__ import annotations
+
+__all__ = ["TOPICS"]
+
+TOPICS = ("embeddings",)
