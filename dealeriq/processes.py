@@ -143,6 +143,16 @@ def score_view(settings: Settings) -> None:
     keep_scoring(settings, stop)
 
 
+def line_scorer(settings: Settings) -> None:
+    """Score order lines as they pass."""
+    from dealeriq.lines import keep_scoring_lines
+
+    _stand_back(5)  # features go first
+    stop = _stop_on_signals()
+    _serve_metrics()
+    keep_scoring_lines(settings, stop)
+
+
 def inference(settings: Settings) -> None:
     """Answer the Open Inference Protocol with the models of the lifecycle."""
     from dealeriq.inference.process import run
@@ -331,6 +341,7 @@ PROCESSES: dict[str, Callable[[Settings], None]] = {
     "embed-agent": embed_agent,
     "search": search,
     "score-view": score_view,
+    "line-scorer": line_scorer,
     "insight-view": insight_view,
     "inference": inference,
     "graph-view": graph_view,

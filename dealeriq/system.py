@@ -13,12 +13,24 @@ from connectors.registry import Registry
 from dealeriq.runtime import Supervisor
 from dealeriq.runtime.services.probe import answers
 
-__all__ = ["GRAPH", "INFERENCE", "PROCESSES", "RECOMMENDING", "SCORING", "SEARCH", "SERVICES", "System"]
+__all__ = [
+    "GRAPH",
+    "INFERENCE",
+    "LINES",
+    "PROCESSES",
+    "RECOMMENDING",
+    "SCORING",
+    "SEARCH",
+    "SERVICES",
+    "System",
+]
 
 SERVICES = ("kafka", "registry", "redis", "flink")
 FIRST = ("flink-jobs", "feature-view", "http")
 """What the first feature needs. On few cores it is read sooner when the others start after these."""
 SCORING = ("score-view", "insight-view")
+LINES = ("line-scorer",)
+"""What scores order lines, with scoring.lines beside scoring.enabled."""
 RECOMMENDING = ("recommend-view",)
 PROCESSES = (
     *FIRST,
@@ -77,6 +89,7 @@ class System:
             *(SEARCH if settings.search.enabled else ()),
             *(GRAPH if settings.graph.enabled else ()),
             *(SCORING if settings.scoring.enabled else ()),
+            *(LINES if settings.scoring.enabled and settings.scoring.lines else ()),
             *(RECOMMENDING if settings.recommend.enabled else ()),
             *(INFERENCE if settings.inference.enabled else ()),
             *(["warehouse"] if settings.warehouse.every_s is not None else []),

@@ -172,8 +172,9 @@ def _tiles() -> Iterator[Topic]:
 
 def _catalogue() -> Mapping[str, Topic]:
     source = "importer producers"
+    of_orders = "flink graph-view recommend-view line-scorer lake"
     declared = [
-        _declare("orders", "dealer_id", "sales", source, "flink graph-view recommend-view lake", inbound=True),
+        _declare("orders", "dealer_id", "sales", source, of_orders, inbound=True),
         _declare("chats", "dealer_id", "care", source, "chat-agent lake", inbound=True),
         _declare("feedback", "dealer_id", "care", source, "label-view ranking-view flink lake", inbound=True),
         _declare(
@@ -214,7 +215,7 @@ def _catalogue() -> Mapping[str, Topic]:
         _declare("promotions", "dealer_id", "sales", source, "lake", inbound=True),
         _declare("chats.enriched", "dealer_id", "care", "chat-agent", "label-view flink lake"),
         _declare("labels", "dealer_id", "models", "label-view", "trainer lake"),
-        _declare("scores", "dealer_id", "models", "score-view", "flink lake"),
+        _declare("scores", "dealer_id", "models", "score-view line-scorer", "flink lake"),
         _declare("insights", "dealer_id", "models", "flink", "insight-view apps lake"),
         _declare(
             "embeddings", "chunk_id", "models", "embed-agent graph-view", "vector-view lake", compacted=True
@@ -226,7 +227,7 @@ def _catalogue() -> Mapping[str, Topic]:
             "model",
             "models",
             "trainer people",
-            "trainer score-view console",
+            "trainer score-view line-scorer console",
             partitions=1,
             forever=True,
         ),

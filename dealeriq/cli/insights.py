@@ -136,12 +136,15 @@ def _history(settings: Settings, session: Session, score: dict[str, Any], days: 
     from connectors.lake import LakeError, lake_at
     from features.history import History
     from features.plan import load as load_plan
+    from models.inputs import EventField
 
     told = session.description
-    times = np.array([score["event_time"] - back * _DAY_MS for back in range(days, -1, -1)], np.int64)
-    rows = pa.table(
-        {**{key: [score["entity"][key]] * len(times) for key in told.entity}, "event_timestamp": times}
-    )
+    # What a single event says of itself stays, and its features are those of the moment before it.
+    own = {each.columns()[0]: each.name for each in told.inputs if isinstance(each, EventField)}
+    last_ms = score["event_time"] - 1 if own else score["event_time"]
+    times = np.array([last_ms - back * _DAY_MS for back in range(days, -1, -1)], np.int64)
+    keys = {key: [value] * len(times) for key, value in score["entity"].items()}
+    rows = pa.table({**keys, "event_timestamp": times})
     try:
         root = lake_at(settings.lake, settings.data_dir)
         with History(load_plan(), told.features, root, until_ms=int(times[-1])) as history:
@@ -149,7 +152,9 @@ def _history(settings: Settings, session: Session, score: dict[str, Any], days: 
     except LakeError as error:
         print(f"dealeriq: the features' history cannot be shown: {error.told}", file=sys.stderr)
         return []
-    vectors = session.vectors({name: frame[name].to_pylist() for name in frame.column_names}, times)
+    columns = {name: frame[name].to_pylist() for name in frame.column_names}
+    columns |= {column: [score["features"][name]] * len(times) for column, name in own.items()}
+    vectors = session.vectors(columns, times)
     return [
         {
             "at": int(time),

@@ -77,6 +77,13 @@ class RuleReader:
                 found[row].append(reading)
         return found
 
+    def passed(self, vectors: Vectors, answers: Vectors) -> NDArray[np.bool_]:
+        """Return for each row whether it is beyond the threshold of any rule."""
+        found = np.zeros(len(answers), bool)
+        for rule, _, output, over in self._rules:
+            found |= _beyond(rule, self._values(output, over, vectors, answers))
+        return found
+
     def _values(self, output: int, over: int, vectors: Vectors, answers: Vectors) -> NDArray[np.float64]:
         values = answers[:, output].astype(np.float64)
         if over < 0:

@@ -11,7 +11,7 @@ import numpy as np
 
 from features.latest import Moment
 from features.plan import Plan
-from models.artifact import ArtifactError
+from models.artifact import ArtifactError, Description
 from models.canary import in_share
 from models.inputs import EventField
 from models.runtime import Session
@@ -72,6 +72,11 @@ class Scorer:
         if not self.triggers:
             raise ArtifactError(f"{what} reads no view of {', '.join(told.entity)}: nothing tells of a change")
         self._rules = RuleReader(session)
+
+    @staticmethod
+    def serves(told: Description) -> bool:
+        """Whether a model is about entities; those of single order lines are `streams.lines`'."""
+        return not any(isinstance(each, EventField) for each in told.inputs)
 
     @property
     def model(self) -> str:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 import structlog
 from prometheus_client import Counter, Gauge
 
 from features.plan import Plan
+from models.artifact import Description
 from models.lifecycle import Lifecycle, ModelState
 from models.runtime import RuntimeSettings, Session, open_registered
 from schemas.errors import DealerIQError
@@ -22,7 +24,7 @@ from streams.metrics import REGISTRY, StageMeters
 from streams.scoring.following import follow
 from streams.scoring.scorer import Scorer
 
-__all__ = ["FALLBACK", "SERVING", "SWAPS", "Served", "ServedModels"]
+__all__ = ["FALLBACK", "SERVING", "SWAPS", "FollowedModels", "Pair", "Served", "ServedModels", "Serving"]
 
 _log = structlog.get_logger(__name__)
 _AGAIN_S = 30.0  # until a version that did not load is tried again: its folder may be on its way
@@ -49,30 +51,66 @@ REMOTE = Counter(
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Served:
-    """The versions of one model that score: `champion` and, beside it, `challenger` in shadow."""
+class Serving(Protocol):
+    """One version as a stage of the stream runs it."""
 
-    champion: Scorer
-    challenger: Scorer | None = None
+    shadow: bool
+    decided_at: int
+    share: float
+
+    def __init__(
+        self, session: Session, plan: Plan, *, shadow: bool = False, decided_at: int = -1, share: float = 0.0
+    ) -> None: ...
+
+    @staticmethod
+    def serves(told: Description) -> bool:
+        """Whether the stage is about such a model; those of others are passed over."""
 
     @property
-    def scorers(self) -> tuple[Scorer, ...]:
+    def model(self) -> str:
+        """The model's name."""
+
+    @property
+    def version(self) -> str:
+        """The model's version."""
+
+
+S = TypeVar("S", bound=Serving)
+
+
+@dataclass(frozen=True)
+class Pair(Generic[S]):
+    """The versions of one model that score: `champion` and, beside it, `challenger` in shadow."""
+
+    champion: S
+    challenger: S | None = None
+
+    @property
+    def scorers(self) -> tuple[S, ...]:
         """Both, the champion first."""
         return (self.champion,) if self.challenger is None else (self.champion, self.challenger)
 
 
-class ServedModels:
-    """Loads what a registry names; `current` is what a batch scores with, from its beginning to its end."""
+Served = Pair[Scorer]
+
+
+class FollowedModels(Generic[S]):
+    """Loads what a registry names; `current` is what a batch scores with, from its beginning to its end.
+
+    `kind` runs a version: models that it does not serve are passed over.
+    """
+
+    kind: type[S]
 
     def __init__(self, plan: Plan, settings: RuntimeSettings | None = None, stage: str = "score-view") -> None:
         self._plan, self._settings = plan, settings or RuntimeSettings()
         self._meters = StageMeters(stage)
-        self._current: dict[str, Served] = {}
+        self._current: dict[str, Pair[S]] = {}
+        self._foreign: set[tuple[str, str]] = set()
         self._sessions: dict[tuple[str, str], Session] = {}
         self._failed: dict[tuple[str, str], float] = {}
 
-    def current(self) -> dict[str, Served]:
+    def current(self) -> dict[str, Pair[S]]:
         """Return the served models by name; what is returned does not change."""
         return self._current
 
@@ -102,7 +140,7 @@ class ServedModels:
         """
         follow(self.refresh, catch_up, every_s, stop, self._meters, changed)
 
-    def _serve(self, registry: Lifecycle, state: ModelState) -> Served | None:
+    def _serve(self, registry: Lifecycle, state: ModelState) -> Pair[S] | None:
         if state.champion is None:
             return None
         champion = None
@@ -110,6 +148,8 @@ class ServedModels:
             champion = self._scorer(registry, state, version, shadow=False)
             if champion is not None:
                 break
+            if (state.name, version) in self._foreign:
+                return None
         FALLBACK.labels(state.name).set(0 if champion is not None and champion.version == state.champion else 1)
         if champion is None:
             held = self._current.get(state.name)  # its folder may be gone, but it is in memory
@@ -119,23 +159,28 @@ class ServedModels:
         challenger = None
         if state.challenger is not None and state.challenger != champion.version:
             challenger = self._scorer(registry, state, state.challenger, shadow=True)
-        return Served(champion, challenger)
+        return Pair(champion, challenger)
 
-    def _scorer(self, registry: Lifecycle, state: ModelState, version: str, *, shadow: bool) -> Scorer | None:
+    def _scorer(self, registry: Lifecycle, state: ModelState, version: str, *, shadow: bool) -> S | None:
         decided = _decided_at(registry, state.name, version, "challenger" if shadow else "champion")
         held = self._current.get(state.name)
         for each in () if held is None else held.scorers:
             if (each.version, each.shadow, each.decided_at) == (version, shadow, decided):
                 return each
         key = (state.name, version)
+        if key in self._foreign:
+            return None
         if time.monotonic() - self._failed.get(key, float("-inf")) < _AGAIN_S:
             return None
         try:
             session = self._sessions.get(key)
             if session is None:
                 session = open_registered(state, version, self._settings, _count_remote)
+            if not self.kind.serves(session.description):
+                self._foreign.add(key)
+                return None
             share = state.share if shadow else 0.0
-            scorer = Scorer(session, self._plan, shadow=shadow, decided_at=decided, share=share)
+            scorer = self.kind(session, self._plan, shadow=shadow, decided_at=decided, share=share)
         except DealerIQError as error:
             self._failed[key] = time.monotonic()
             self._meters.error(error)
@@ -148,7 +193,7 @@ class ServedModels:
         self._sessions[key] = session
         return scorer
 
-    def _tell(self, name: str, old: Served | None, new: Served | None) -> None:
+    def _tell(self, name: str, old: Pair[S] | None, new: Pair[S] | None) -> None:
         before = {} if old is None else {each.shadow: each.version for each in old.scorers}
         after = {} if new is None else {each.shadow: each.version for each in new.scorers}
         SHARE.labels(name).set(0.0 if new is None or new.challenger is None else new.challenger.share)
@@ -160,6 +205,12 @@ class ServedModels:
             SERVING.labels(name, version, _role(shadow)).set(1)
         SWAPS.labels(name).inc()
         _log.warning("models swapped", model=name, champion=after.get(False), challenger=after.get(True))
+
+
+class ServedModels(FollowedModels[Scorer]):
+    """The models of entities."""
+
+    kind = Scorer
 
 
 def _count_remote(model: str, outcome: str) -> None:
@@ -174,7 +225,7 @@ def _decided_at(registry: Lifecycle, model: str, version: str, stage: str) -> in
     return -1
 
 
-def _identity(served: dict[str, Served]) -> dict[str, tuple[tuple[str, bool, int], ...]]:
+def _identity(served: Mapping[str, Pair[S]]) -> dict[str, tuple[tuple[str, bool, int], ...]]:
     return {
         name: tuple((s.version, s.shadow, s.decided_at) for s in each.scorers) for name, each in served.items()
     }

@@ -18,14 +18,13 @@ import polars as pl
 from confluent_kafka import Consumer, TopicPartition
 from numpy.typing import NDArray
 
-from connectors.column_decoder import ColumnDecoder
+from connectors.bounded import surely_allowed
 from connectors.kafka import KafkaUnavailableError, consumer
 from connectors.lake import Root
 from connectors.registry import Registry
+from connectors.topic_columns import TopicColumns
 from schemas.catalogue import topic as declared
-from schemas.codec import Decoder, UndecodableError, plain
 from schemas.validate import problems
-from streams.verify.bounded import surely_allowed
 from streams.verify.broker import Broker, Ends
 from streams.verify.lake_source import lake_rows
 
@@ -83,10 +82,7 @@ class TopicReader:
         self._wanted = keep
         always = [each for each in ("event_id", "event_time") if each in _names(about.schema)]
         self.columns = list(dict.fromkeys([*columns, self.key, *always]))
-        self._registry = registry
-        self._slow = Decoder.of_topic(name, registry.schema)
-        self._fast: ColumnDecoder | None = None
-        self._columnar = ColumnDecoder.supports(about.schema)
+        self._reader = TopicColumns(name, self.columns, registry.schema)
         self._read = _Read()
         self._events = 0
         self._last: Ends = {}
@@ -193,13 +189,12 @@ class TopicReader:
             for row in random.sample(range(count), min(count, _EXAMPLES)):
                 self.examples[int(index.partition[row]), int(index.offset[row])] = values[row]
         self._note(index.partition, index.offset, index.timestamp)
-        good = np.zeros(count, bool)
-        if (fast := self._columnwise(values)) is not None:
-            table, good = fast.decode([value or b"" for value in values])
-            good &= surely_allowed(self.name, table)
-            kept = table.select(self.columns)
-            self._keep(kept if good.all() else kept.filter(good), index, np.flatnonzero(good))
-        self._one_by_one(values, index, np.flatnonzero(~good))
+        batch = self._reader.read(values)
+        for row, _ in batch.refused:
+            at = int(index.partition[row]), int(index.offset[row])
+            self._read.rejected.append((*at, int(index.timestamp[row]), int(index.crc[row])))
+        if len(batch.rows):
+            self._keep(batch.table, index, batch.rows)
 
     def _note(self, partitions: NDArray[Any], offset: NDArray[Any], timestamp: NDArray[Any]) -> None:
         """Note how far, and how far back, what was read reaches."""
@@ -210,39 +205,6 @@ class TopicReader:
             self._oldest[partition] = min(first, self._oldest.get(partition, _FAR_MS))
             self._last[partition] = max(last, self._last.get(partition, 0))
         self.records += len(partitions)
-
-    def _columnwise(self, values: Sequence[bytes | None]) -> ColumnDecoder | None:
-        """Return the decoder of the schema that is in use now: the first record's, if it is the topic's own."""
-        if self._fast is None and self._columnar:
-            framed = next((each for each in values if each and len(each) >= 5 and each[0] == 0), None)
-            if framed is not None:
-                schema_id = int.from_bytes(framed[1:5], "big")
-                try:
-                    same = plain(self._registry.schema(schema_id)) == plain(self._schema)
-                except UndecodableError:
-                    same = False
-                if same:
-                    self._fast = ColumnDecoder(self._schema, schema_id)
-        return self._fast
-
-    def _one_by_one(self, values: Sequence[bytes | None], index: Index, rows: NDArray[np.int64]) -> None:
-        records, places = [], []
-        for row in rows.tolist():
-            try:
-                record = self._slow.decode(values[row])
-                wrong = bool(problems(self.name, record))
-            except UndecodableError:
-                wrong = True
-            if wrong:
-                at = int(index.partition[row]), int(index.offset[row])
-                self._read.rejected.append((*at, int(index.timestamp[row]), int(index.crc[row])))
-            else:
-                records.append({name: record[name] for name in self.columns})
-                places.append(row)
-        if records:
-            known = self._read.events[0].schema if self._read.events else None
-            fields = self.columns if known is None else {name: known[name] for name in self.columns}
-            self._keep(pl.DataFrame(records, schema=fields), index, np.array(places))
 
     def _keep(self, table: pl.DataFrame, index: Index, rows: NDArray[np.int64]) -> None:
         if self._wanted is not None:

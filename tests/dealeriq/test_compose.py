@@ -30,7 +30,7 @@ LISTENS = {
     "http": {8000}, "feature-view": {9400}, "lake-view": {9400}, "chat-agent": {9400}, "label-view": {9400},
     "verifier": {9400}, "trainer": {9400}, "embed-agent": {9400}, "search": {9400, 8010},
     "score-view": {9400}, "graph-view": {9400}, "recommend-view": {9400}, "insight-view": {9400},
-    "inference": {9400, 8020, 8021},
+    "line-scorer": {9400}, "inference": {9400, 8020, 8021},
     "flink-jobs": {9400},
     "postgres": {5432}, "mlflow": {5000}, "prometheus": {9090}, "grafana": {3000}, "qdrant": {6333},
     "neo4j": {7474, 7687},

@@ -1,0 +1,1 @@
+"""Scoring each order line as it passes."""
