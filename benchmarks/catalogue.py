@@ -31,7 +31,9 @@ BENCHMARKS = (
         "benchmarks.models",
     ),
     Benchmark(
-        "scoring", "The scoring stage beside the raw session, pyfunc and River; swaps.", "benchmarks.scoring"
+        "scoring",
+        "Scoring beside the raw session, pyfunc, River and Quix; swaps; order to insight.",
+        "benchmarks.scoring",
     ),
     Benchmark("loop", "False alarms, promotions by chance, and how soon a change is found.", "benchmarks.loop"),
     Benchmark(

@@ -1,4 +1,4 @@
-"""The scoring stage beside the session that it runs, River alone and MLflow's pyfunc; and what a swap costs."""
+"""Scoring beside the session, River, MLflow's pyfunc and Quix Streams; swaps; an order's way to its insight."""
 
 from __future__ import annotations
 
@@ -10,6 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.contract import Claim, Outcome, middle, ratio
+from benchmarks.insight_latency import insight_latency
+from benchmarks.lines import made_model, promoted, rate_of_quix, rates_of, with_features
+from connectors.kafka import ensure_topics
+from connectors.registry import Registry
+from dealeriq.runtime import Supervisor
+from dealeriq.settings import load
 from dealeriq.training import interpreter
 
 __all__ = ["measure"]
@@ -27,7 +33,20 @@ entities each time:
 
 For swaps, batches are scored without a break while another thread promotes one of two versions {swaps} times:
 loading, warming, and one assignment. The pause is what a batch that met a swap took longer than the middle one.
-Every batch must have one version whole, and every entity of it one score."""
+Every batch must have one version whole, and every entity of it one score.
+
+*Order lines.* A model as large as `order_anomaly` (300 trees, its 26 inputs) scores lines of the carried
+year, stamped with the present, from a full topic in four partitions: the process `line-scorer` alone beside
+the broker, the registry and Redis. Features of all dealers, categories and products are in Redis; *cold* is
+the first {lines:,} lines of a fresh process, which reads each key's for the first time, *warm* the next as
+many. The clock is the committed position. One score in a hundred is kept, as set by default. Quix Streams
+reads {peers:,} of the same lines, exactly once, too, and asks LightGBM's own predict, without looking any
+feature up.
+
+*Order to insight.* The whole system under {rate:,} orders a second; beside them {dealers} dealers order one
+odd line at a time, at random moments. The clock starts before the line is handed to the Kafka client, and
+stops when HTTP gives its insight. Scores commit every 100 ms, insights with a checkpoint each {interval}
+ms."""
 _WHY_STAGE = (
     "The record that explains a score costs more than the score: a name for each value, two hashes, reasons. "
     "The session itself takes {session:.1f} of the stage's {stage:.1f} µs a row."
@@ -35,8 +54,15 @@ _WHY_STAGE = (
 _WHY_PAUSE = "Loading and warming take the interpreter's lock and the processor from the batch that runs."
 
 
-def measure(short: bool = False, repeats: str = "") -> Outcome:
-    """Measure in the training environment, which has the peers."""
+_WHY_LINES = "The cores are shared by broker, Redis, scorer and others; `cold` by merging features."
+_WHY_LATENCY = (
+    "The checkpoint's interval is part of it, and two cores are shared by all processes of the system."
+)
+_PEER_LINES = 20_000
+
+
+def measure(short: bool = False, repeats: str = "", rate: str = "5000", seconds: str = "") -> Outcome:
+    """Measure entities in the training environment, which has the peers; then order lines on real services."""
     job = {"repeats": int(repeats or (2 if short else 9)), "short": short}
     with tempfile.TemporaryDirectory(prefix="dealeriq-scoring-") as name:
         folder = Path(name)
@@ -67,7 +93,55 @@ def measure(short: bool = False, repeats: str = "") -> Outcome:
         {"way": way, "rows a second": f"{middle(each):,.0f}", "lowest": f"{min(each):,.0f}"}
         for way, each in rates.items()
     ]
-    return Outcome(_HOW.format(**found["how"]), claims, table, found)
+    lines = _lines(short, rate, seconds)
+    about = found["how"] | lines.pop("how")
+    claims += lines.pop("claims")
+    table += lines.pop("table")
+    return Outcome(_HOW.format(**about), claims, table, found | lines)
+
+
+def _lines(short: bool, rate: str, seconds: str) -> dict[str, Any]:
+    """Order lines: how many a second, beside Quix Streams, and how soon an odd one is an insight."""
+    count, peers = (20_000, 2_000) if short else (300_000, _PEER_LINES)
+    with tempfile.TemporaryDirectory(prefix="dealeriq-lines-") as name:
+        root = Path(name)
+        folder = made_model(root)
+        with Supervisor(
+            load(running=False), ("kafka", "registry", "redis"), root / "data", prefer_default_ports=False
+        ) as supervisor:
+            settings = supervisor.settings
+            ensure_topics(settings.kafka)
+            Registry(settings.registry).register_all()
+            with_features(settings, count)
+            promoted(settings, folder)
+            rates = rates_of(supervisor, count, 1 if short else 3)
+            quix = rate_of_quix(settings, root / "model.txt", peers, root / "quix")
+        lasts_s, warm_s = (float(seconds or (10 if short else 60))), 5.0 if short else 30.0
+        seen = insight_latency(root / "system", folder, float(rate), lasts_s, warm_s)
+    times = seen["seconds"]
+    p50, p99 = (round(times[min(len(times) - 1, int(q * len(times)))] * 1000) for q in (0.5, 0.99))
+    warm = rates["warm"]
+    claims = [
+        Claim(
+            "order lines scored a second, exactly once", middle(warm), "/s", 50_000,
+            spread=(middle([min(warm)]), middle([max(warm)])), why=_WHY_LINES,
+        ),
+        Claim("order lines beside Quix Streams with a Python predict", middle([middle(warm) / quix]), "×", 1.0),
+        Claim("order line to insight over HTTP, p99", p99, "ms", 2_000, at_most=True, why=_WHY_LATENCY),
+    ]  # fmt: skip
+    rows = [("order lines, warm", warm), ("order lines, cold", rates["cold"]), ("Quix Streams", [quix])]
+    table = [
+        {"way": way, "rows a second": f"{middle(each):,.0f}", "lowest": f"{min(each):,.0f}"}
+        for way, each in rows
+    ]
+    how = {
+        "lines": count, "peers": peers, "rate": int(float(rate)), "dealers": 4, "interval": seen["interval_ms"],
+    }  # fmt: skip
+    return {
+        "how": how, "claims": claims, "table": table,
+        "lines": {"rates": rates, "quix": quix},
+        "latency": {**seen, "p50_ms": p50, "p99_ms": p99},
+    }  # fmt: skip
 
 
 def _beside(rates: dict[str, list[float]]) -> list[Claim]:

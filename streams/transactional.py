@@ -24,7 +24,7 @@ from connectors.settings import KafkaSettings
 from schemas.errors import DealerIQError
 from streams.metrics import StageMeters
 
-__all__ = ["Outgoing", "Stage", "TransactionalRunner"]
+__all__ = ["FencedError", "Outgoing", "Stage", "TransactionalRunner"]
 
 log = structlog.get_logger()
 
