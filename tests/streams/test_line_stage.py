@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -304,3 +306,10 @@ def test_models_of_lines_and_of_entities_keep_to_their_own_stages(store: Any, tm
     others.refresh(world.registry)
     assert set(world.models.current()) == {"odd_lines"}
     assert others.current() == {}
+
+
+def test_the_hot_path_imports_nothing_heavy() -> None:
+    code = "import dealeriq.lines, sys; print(*{n.partition('.')[0] for n in sys.modules})"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    heavy = {"mlflow", "lightgbm", "sklearn", "pandas", "torch", "feast", "pyarrow", "faust", "pyflink", "onnx"}
+    assert not set(loaded.split()) & heavy
