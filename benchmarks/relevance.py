@@ -12,11 +12,11 @@ import polars as pl
 
 from benchmarks.contract import Claim, Outcome
 from connectors import demo_data
-from connectors.vectors import Entry
+from connectors.vectors import Encoding, Entry
 from connectors.vectors.edge import EdgeIndex
 from connectors.vectors.lexical import Lexical
 from models.embedding import Owner, split
-from models.search.fields import CHUNK, KEYWORDS, NUMBERS
+from models.search.fields import CHUNK, KEYWORDS, NUMBERS, TEXT
 from models.search.request import SearchRequest
 from models.search.searcher import Searcher
 from models.search.vocabulary import Vocabulary
@@ -77,7 +77,9 @@ def measure(short: bool = False, baskets: str = "") -> Outcome:
 
 def _ways(folder: Path, kinds: Sequence[str]) -> Mapping[str, _Ranked]:
     encoder, lexical, vocabulary = packaged_encoder(), Lexical(), Vocabulary()
-    index = EdgeIndex(folder / "index", encoder.identity, encoder.dimension, KEYWORDS, NUMBERS)
+    index = EdgeIndex(
+        folder / "index", {TEXT: Encoding(encoder.identity, encoder.dimension)}, KEYWORDS, NUMBERS
+    )
     chunks = []
     for kind in kinds:
         record = {"product_id": kind, "name": _plain(kind), "deleted": False}
@@ -89,7 +91,7 @@ def _ways(folder: Path, kinds: Sequence[str]) -> Mapping[str, _Ranked]:
             "entry": CHUNK, "owner": str(Owner("product", kind)), "type": "product", "subject_id": kind,
             "text": chunk.text, "live": "true",
         }  # fmt: skip
-        entries.append(Entry(chunk.id, fields, vector, lexical.document(chunk.text)))
+        entries.append(Entry(chunk.id, fields, {TEXT: vector}, lexical.document(chunk.text)))
         vocabulary.add(chunk.text)
     index.put(entries)
     searcher = Searcher(index, encoder, vocabulary)
@@ -99,7 +101,7 @@ def _ways(folder: Path, kinds: Sequence[str]) -> Mapping[str, _Ranked]:
 
     def meaning(text: str, own: str | None) -> list[str]:
         vector = encoder.encode([text])[0]
-        return without([each.fields["subject_id"] for each in index.near(vector, _TOP + 1)], own)
+        return without([each.fields["subject_id"] for each in index.near(TEXT, vector, _TOP + 1)], own)
 
     def by_words(text: str, own: str | None) -> list[str]:
         found = index.matching(lexical.query(text), _TOP + 1)

@@ -23,11 +23,11 @@ from connectors.messages import MessageWriter
 from connectors.registry import Registry
 from connectors.vectors import AnyOf, Entry, VectorIndex
 from dealeriq.runtime import Supervisor
-from dealeriq.search.folder import folder_of, open_version
+from dealeriq.search.folder import folder_of, kinds_of, open_version
 from dealeriq.settings import Settings, load
 from dealeriq.system import System
 from models.embedding import split
-from models.search.fields import CHUNK
+from models.search.fields import CHUNK, TEXT
 from models.search.request import SearchRequest
 from models.search.searcher import Searcher
 from models.search.vocabulary import Vocabulary
@@ -201,9 +201,9 @@ def _at_size(settings: Settings, frame: pl.DataFrame, grown: int, times: int) ->
     version = folder_of(settings).current()
     assert version is not None
     encoder, rng = packaged_encoder(settings.text), np.random.default_rng(5)
-    index = open_version(version, encoder)
+    index = open_version(version, kinds_of(settings, encoder))
     try:
-        real = [each for each in index.scan([AnyOf("entry", [CHUNK])], vectors=True) if each.dense is not None]
+        real = list(index.scan([AnyOf("entry", [CHUNK])], vectors=True))
         left = grown - len(real)
         for start in range(0, left, 1_000):
             index.put([_moved(real[at % len(real)], at, rng) for at in range(start, min(left, start + 1_000))])
@@ -224,11 +224,11 @@ def _at_size(settings: Settings, frame: pl.DataFrame, grown: int, times: int) ->
 
 def _moved(entry: Entry, number: int, rng: np.random.Generator) -> Entry:
     """A copy of an entry under another id, its vector moved a little."""
-    assert entry.dense is not None
-    noise = rng.standard_normal(len(entry.dense)).astype(np.float32) / np.sqrt(len(entry.dense))
+    vector = entry.dense[TEXT]
+    noise = rng.standard_normal(len(vector)).astype(np.float32) / np.sqrt(len(vector))
     owner = f"product/copy-{number}"
     fields = entry.fields | {"owner": owner}
-    return Entry(event_id("copy", number), fields, entry.dense + 0.3 * noise, entry.sparse)
+    return Entry(event_id("copy", number), fields, {TEXT: vector + 0.3 * noise}, entry.sparse)
 
 
 def _probes(settings: Settings, live: _Live, frame: pl.DataFrame, lasts: float) -> list[float]:
@@ -275,8 +275,8 @@ def _found(client: httpx.Client, word: str, product: str) -> bool:
 
 def _recall(index: VectorIndex, times: int) -> float:
     """Share of the ten nearest that the index finds, of vectors near to stored ones."""
-    entries = [each for each in index.scan([AnyOf("entry", [CHUNK])], vectors=True) if each.dense is not None]
-    stored = np.stack([each.dense for each in entries if each.dense is not None])
+    entries = list(index.scan([AnyOf("entry", [CHUNK])], vectors=True))
+    stored = np.stack([each.dense[TEXT] for each in entries])
     rng, hits = np.random.default_rng(7), 0
     noise = 0.5 * rng.standard_normal((times, stored.shape[1])) / np.sqrt(stored.shape[1])
     place = {entry.id: at for at, entry in enumerate(entries)}
@@ -285,7 +285,7 @@ def _recall(index: VectorIndex, times: int) -> float:
         cosines = stored @ (asked / np.linalg.norm(asked))
         least = np.partition(cosines, -10)[-10] - 1e-6
         # Products of the same text are as near: any of them is right.
-        hits += sum(cosines[place[each.id]] >= least for each in index.near(asked, 10))
+        hits += sum(cosines[place[each.id]] >= least for each in index.near(TEXT, asked, 10))
     return float(hits) / (10 * times)
 
 

@@ -1,18 +1,19 @@
-"""What an index says of itself: one entry with its format, encoder, length of vectors, and position."""
+"""What an index says of itself: one entry with its format, its kinds of vectors, and its position."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 from uuid import UUID
 
 from connectors.vectors.errors import WrongFormatError
-from connectors.vectors.index import FORMAT, EntryId, Fields, Position
+from connectors.vectors.index import FORMAT, Encoding, EntryId, Fields, Kinds, Position
 from schemas.ids import event_id
 
-__all__ = ["DENSE", "SPARSE", "About", "said", "uuid_of"]
+__all__ = ["SPARSE", "About", "said", "uuid_of"]
 
-DENSE, SPARSE = "text", "words"
-"""Names of the vectors in a Qdrant index."""
+SPARSE = "words"
+"""Name of the sparse vectors in a Qdrant index; the dense ones are named by their kinds."""
 
 
 def uuid_of(identity: EntryId) -> str:
@@ -30,18 +31,24 @@ class About:
 
     id = uuid_of(event_id("index", "about"))
 
-    def __init__(self, encoder: str, dimension: int) -> None:
-        self.fields: dict[str, Any] = {
-            "format": FORMAT, "encoder": encoder, "dimension": dimension, "positions": {},
-        }  # fmt: skip
+    def __init__(self, kinds: Kinds) -> None:
+        self._kinds = kinds
+        named = {name: asdict(each) for name, each in kinds.items()}
+        self.fields: dict[str, Any] = {"format": FORMAT, "kinds": named, "positions": {}}
 
     def read(self, found: Fields | None, where: str) -> None:
         """Take over what was found in an index. Raises WrongFormatError where it is not what this one wants."""
         found = found or {}
+        if found.get("format") != FORMAT:
+            raise WrongFormatError(f"the index {where} has format {found.get('format')}, wanted is {FORMAT}")
+        held = {name: Encoding(**each) for name, each in found["kinds"].items()}
         differs = [
-            f"{name} {found.get(name)!r}, wanted is {value!r}"
-            for name, value in self.fields.items()
-            if name != "positions" and found.get(name) != value
+            f"{name} vectors of {held.get(name, 'no encoder')}, wanted are those of {wanted}"
+            for name, wanted in self._kinds.items()
+            if held.get(name) != wanted
+        ]
+        differs += [
+            f"{name} vectors, which the settings do not name" for name in held if name not in self._kinds
         ]
         if differs:
             raise WrongFormatError(f"the index {where} has {'; '.join(differs)}")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import qdrant_edge as qdrant
 
-from connectors.vectors.about import DENSE, SPARSE, About, said, uuid_of
+from connectors.vectors.about import SPARSE, About, said, uuid_of
 from connectors.vectors.errors import IndexDamagedError, WrongFormatError
 from connectors.vectors.index import (
     AnyOf,
@@ -24,6 +24,7 @@ from connectors.vectors.index import (
     EntryId,
     Fields,
     Found,
+    Kinds,
     OwnOrNone,
     Position,
     Sparse,
@@ -42,18 +43,15 @@ class EdgeIndex(VectorIndex):
 
     Args:
         folder: the shard's own folder.
-        encoder: identity of the encoder whose vectors it holds; an index of another one is refused.
-        dimension: length of the dense vectors.
+        kinds: the kinds of vectors that it holds, and whose they are; an index of others is refused.
         keywords, numbers: fields that searches filter on.
 
     Raises WrongFormatError, IndexDamagedError.
     """
 
-    def __init__(
-        self, folder: Path, encoder: str, dimension: int, keywords: Sequence[str], numbers: Sequence[str]
-    ) -> None:
-        self.folder, self.dimension = folder, dimension
-        self._about = About(encoder, dimension)
+    def __init__(self, folder: Path, kinds: Kinds, keywords: Sequence[str], numbers: Sequence[str]) -> None:
+        self.folder, self.kinds = folder, dict(kinds)
+        self._about = About(kinds)
         if (folder / "edge_config.json").exists():
             self._shard = _load(folder)
             found = self._shard.retrieve([About.id], True, False)
@@ -64,7 +62,7 @@ class EdgeIndex(VectorIndex):
                 raise
         else:
             folder.mkdir(parents=True, exist_ok=True)
-            self._shard = qdrant.EdgeShard.create(str(folder), _config(dimension))
+            self._shard = qdrant.EdgeShard.create(str(folder), _config(kinds))
             self._write_about()
         self._index_fields(keywords, qdrant.PayloadSchemaType.Keyword)
         self._index_fields(numbers, qdrant.PayloadSchemaType.Float)
@@ -105,9 +103,9 @@ class EdgeIndex(VectorIndex):
             if offset is None:
                 return
 
-    def near(self, vector: Vector, limit: int, conditions: Sequence[Condition] = ()) -> list[Found]:
+    def near(self, kind: str, vector: Vector, limit: int, conditions: Sequence[Condition] = ()) -> list[Found]:
         """Return the nearest entries by cosine."""
-        return self._query(qdrant.Query.Nearest(vector.tolist(), DENSE), limit, conditions)
+        return self._query(qdrant.Query.Nearest(vector.tolist(), kind), limit, conditions)
 
     def matching(self, query: Sparse, limit: int, conditions: Sequence[Condition] = ()) -> list[Found]:
         """Return the entries that share terms with the query, by BM25."""
@@ -149,11 +147,13 @@ class EdgeIndex(VectorIndex):
                 self._shard.update(qdrant.UpdateOperation.create_field_index(name, kind))
 
 
-def _config(dimension: int) -> Any:
+def _config(kinds: Kinds) -> Any:
     bits = qdrant.TurboQuantQuantizationConfig(bits=qdrant.TurboQuantBitSize.Bits8, memory=qdrant.Memory.Pinned)
-    dense = qdrant.EdgeVectorParams(dimension, qdrant.Distance.Cosine, quantization_config=bits)
     return qdrant.EdgeConfig(
-        vectors={DENSE: dense},
+        vectors={
+            name: qdrant.EdgeVectorParams(each.dimension, qdrant.Distance.Cosine, quantization_config=bits)
+            for name, each in kinds.items()
+        },
         sparse_vectors={SPARSE: qdrant.EdgeSparseVectorParams(modifier=qdrant.Modifier.Idf)},
     )
 
@@ -166,21 +166,19 @@ def _load(folder: Path) -> Any:
 
 
 def _point(entry: Entry) -> Any:
-    vectors: dict[str, Any] = {}
-    if entry.dense is not None:
-        vectors[DENSE] = entry.dense.tolist()
+    vectors: dict[str, Any] = {kind: vector.tolist() for kind, vector in entry.dense.items()}
     if entry.sparse is not None and entry.sparse.terms:
         vectors[SPARSE] = _sparse(entry.sparse)
     return qdrant.Point(uuid_of(entry.id), vectors, said(entry.fields))
 
 
 def _entry(record: Any) -> Entry:
-    vectors = record.vector or {}
-    dense, sparse = vectors.get(DENSE), vectors.get(SPARSE)
+    vectors = dict(record.vector or {})
+    sparse = vectors.pop(SPARSE, None)
     return Entry(
         record.id.hex,
         record.payload or {},
-        None if dense is None else np.asarray(dense, dtype=np.float32),
+        {kind: np.asarray(each, dtype=np.float32) for kind, each in vectors.items()},
         None if sparse is None else Sparse(sparse.indices, sparse.values),
     )
 

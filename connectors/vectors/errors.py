@@ -29,4 +29,4 @@ class IndexDamagedError(DealerIQError):
 
 
 class WrongFormatError(IndexDamagedError):
-    """The index was made by another version, for another encoder, or with vectors of another length."""
+    """The index was made by another version, or for other kinds of vectors or encoders than are set."""

@@ -1,7 +1,8 @@
 """What a vector index promises, whichever engine holds it.
 
-An entry has an id (32 hexadecimal digits), a dense vector or none, a sparse vector or none, and fields. The
-index also holds the position up to which it is true: it belongs to the store that it describes.
+An entry has an id (32 hexadecimal digits), dense vectors by their kind, a sparse vector or none, and fields.
+Each kind of an index holds vectors of one encoder, named when the index is made. The index also holds the
+position up to which it is true: it belongs to the store that it describes.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ __all__ = [
     "AnyOf",
     "Between",
     "Condition",
+    "Encoding",
     "Entry",
     "EntryId",
     "Found",
+    "Kinds",
     "OwnOrNone",
     "Position",
     "Sparse",
@@ -28,13 +31,36 @@ __all__ = [
     "VectorIndex",
 ]
 
-FORMAT = 1
+FORMAT = 2
 """Version of what is stored and how; an index of another version is refused, and made again from the topics."""
 
 EntryId = str
 Fields = dict[str, Any]
 Vector = np.ndarray[Any, np.dtype[np.float32]]
 Position = dict[tuple[str, int], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """Whose vectors a kind holds: an encoder's identity, `name@version`, and how many numbers a vector has.
+
+    An encoder given by its name alone makes versions of its own while the index lives, as a graph does that is
+    made anew. Vectors of all of them are held; who searches asks for one version.
+    """
+
+    encoder: str
+    dimension: int
+
+    def accepts(self, encoder: str) -> bool:
+        """Whether vectors of this identity belong here."""
+        return self.encoder == (encoder if "@" in self.encoder else encoder.partition("@")[0])
+
+    def __str__(self) -> str:
+        return f"{self.encoder} ({self.dimension} numbers)"
+
+
+Kinds = Mapping[str, Encoding]
+"""Kind of vectors, as in the embeddings topic → whose they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +73,13 @@ class Sparse:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry. Of a dense vector only the direction counts: its length is 1 when it is read.
-
-    A field that is None is absent.
+    """One entry. `dense` maps kinds to vectors; of a vector only the direction counts, and its length is 1 when
+    it is read. A field that is None is absent.
     """
 
     id: EntryId
     fields: Fields = field(default_factory=dict)
-    dense: Vector | None = None
+    dense: Mapping[str, Vector] = field(default_factory=dict)
     sparse: Sparse | None = None
 
 
@@ -102,10 +127,10 @@ class VectorIndex(ABC):
     kill -9. Every method raises IndexUnavailableError where the index is on a server that is away.
 
     Fields that searches filter on are named when the index is made (`keywords`, `numbers`); others may be
-    stored.
+    stored. So are the kinds of vectors: an index that was made with other ones is refused when it is opened.
     """
 
-    dimension: int
+    kinds: Kinds
 
     @abstractmethod
     def put(self, entries: Sequence[Entry]) -> None:
@@ -130,8 +155,8 @@ class VectorIndex(ABC):
         """Yield every entry that meets all conditions, in the order of ids. Writes meanwhile may be seen."""
 
     @abstractmethod
-    def near(self, vector: Vector, limit: int, conditions: Sequence[Condition] = ()) -> list[Found]:
-        """Return the entries whose dense vectors are nearest by cosine, best first."""
+    def near(self, kind: str, vector: Vector, limit: int, conditions: Sequence[Condition] = ()) -> list[Found]:
+        """Return the entries whose vectors of this kind are nearest by cosine, best first."""
 
     @abstractmethod
     def matching(self, query: Sparse, limit: int, conditions: Sequence[Condition] = ()) -> list[Found]:

@@ -32,7 +32,7 @@ from qdrant_client.http.models import (
     VectorParams,
 )
 
-from connectors.vectors.about import DENSE, SPARSE, About, said, uuid_of
+from connectors.vectors.about import SPARSE, About, said, uuid_of
 from connectors.vectors.errors import IndexUnavailableError
 from connectors.vectors.index import (
     AnyOf,
@@ -42,6 +42,7 @@ from connectors.vectors.index import (
     EntryId,
     Fields,
     Found,
+    Kinds,
     OwnOrNone,
     Position,
     Sparse,
@@ -60,7 +61,7 @@ class ServerIndex(VectorIndex):
     Args:
         client: a client of the server.
         name: the collection, or an alias of one.
-        encoder, dimension, keywords, numbers: as for `EdgeIndex`.
+        kinds, keywords, numbers: as for `EdgeIndex`.
 
     Raises WrongFormatError, IndexUnavailableError.
     """
@@ -69,13 +70,12 @@ class ServerIndex(VectorIndex):
         self,
         client: QdrantClient,
         name: str,
-        encoder: str,
-        dimension: int,
+        kinds: Kinds,
         keywords: Sequence[str],
         numbers: Sequence[str],
     ) -> None:
-        self._client, self._name, self.dimension = client, name, dimension
-        self._about = About(encoder, dimension)
+        self._client, self._name, self.kinds = client, name, dict(kinds)
+        self._about = About(kinds)
         if self._asking(lambda: client.collection_exists(name)):
             found = self._asking(lambda: client.retrieve(name, [About.id], with_payload=True))
             self._about.read(found[0].payload if found else None, name)
@@ -133,9 +133,9 @@ class ServerIndex(VectorIndex):
             if offset is None:
                 return
 
-    def near(self, vector: Vector, limit: int, conditions: Sequence[Condition] = ()) -> list[Found]:
+    def near(self, kind: str, vector: Vector, limit: int, conditions: Sequence[Condition] = ()) -> list[Found]:
         """Return the nearest entries by cosine."""
-        return self._query(vector.tolist(), DENSE, limit, conditions)
+        return self._query(vector.tolist(), kind, limit, conditions)
 
     def matching(self, query: Sparse, limit: int, conditions: Sequence[Condition] = ()) -> list[Found]:
         """Return the entries that share terms with the query, by BM25."""
@@ -174,7 +174,10 @@ class ServerIndex(VectorIndex):
             raise IndexUnavailableError(f"the index {self._name} does not answer: {error}") from error
 
     def _make(self, keywords: Sequence[str], numbers: Sequence[str]) -> None:
-        vectors = {DENSE: VectorParams(size=self.dimension, distance=Distance.COSINE)}
+        vectors = {
+            name: VectorParams(size=each.dimension, distance=Distance.COSINE)
+            for name, each in self.kinds.items()
+        }
         sparse = {SPARSE: SparseVectorParams(modifier=Modifier.IDF)}
         self._asking(lambda: self._client.create_collection(self._name, vectors, sparse_vectors_config=sparse))
         kinds = {PayloadSchemaType.KEYWORD: keywords, PayloadSchemaType.FLOAT: numbers}
@@ -197,21 +200,19 @@ class ServerIndex(VectorIndex):
 
 
 def _point(entry: Entry) -> PointStruct:
-    vectors: dict[str, Any] = {}
-    if entry.dense is not None:
-        vectors[DENSE] = entry.dense.tolist()
+    vectors: dict[str, Any] = {kind: vector.tolist() for kind, vector in entry.dense.items()}
     if entry.sparse is not None and entry.sparse.terms:
         vectors[SPARSE] = _sparse(entry.sparse)
     return PointStruct(id=uuid_of(entry.id), vector=vectors, payload=said(entry.fields))
 
 
 def _entry(record: Any) -> Entry:
-    vectors = record.vector or {}
-    dense, sparse = vectors.get(DENSE), vectors.get(SPARSE)
+    vectors = dict(record.vector or {})
+    sparse = vectors.pop(SPARSE, None)
     return Entry(
         UUID(str(record.id)).hex,
         record.payload or {},
-        None if dense is None else np.asarray(dense, dtype=np.float32),
+        {kind: np.asarray(each, dtype=np.float32) for kind, each in vectors.items()},
         None if sparse is None else Sparse(sparse.indices, sparse.values),
     )
 

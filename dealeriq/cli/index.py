@@ -35,7 +35,8 @@ def rebuild(as_json: Json = False) -> None:
     if as_json:
         typer.echo(json.dumps(done))
     else:
-        typer.echo(f"{done['chunks']:,} chunks of {done['records']:,} records in {done['seconds']:.0f} s")
+        held = ", ".join(f"{count:,} {kind} vectors" for kind, count in done["vectors"].items())
+        typer.echo(f"{held} of {done['records']:,} records in {done['seconds']:.0f} s")
 
 
 @app.command("ls")

@@ -11,6 +11,7 @@ import hmac
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl
@@ -22,7 +23,7 @@ from connectors.vectors import AnyOf, IndexUnavailableError
 from dealeriq.http.app import JSON, PROBLEM, Receive, Scope, Send
 from dealeriq.http.handlers import Answer, Request
 from dealeriq.http.problems import ProblemError
-from models.search.fields import CHUNK, FIELDS, SearchRequestError
+from models.search.fields import FIELDS, SearchRequestError, entries_of
 from models.search.request import Answer as SearchAnswer
 from models.search.request import SearchRequest
 from models.search.searcher import NothingLikeItError, Searcher
@@ -143,8 +144,10 @@ class SearchApplication:
     def _about(self) -> dict[str, Any]:
         searcher = self._searcher
         positions = {f"{name}:{number}": at for (name, number), at in searcher.index.positions().items()}
-        ids = [each.id for each in searcher.index.scan([AnyOf("entry", [CHUNK])])]
-        return {"encoder": searcher.encoder.identity, "positions": positions, "ids": ids}
+        kinds = searcher.index.kinds
+        ids = [each.id for each in searcher.index.scan([AnyOf("entry", entries_of(kinds))])]
+        named = {name: asdict(each) for name, each in kinds.items()}
+        return {"kinds": named, "positions": positions, "ids": ids}
 
     def _ranking(self) -> dict[str, Any]:
         weights = self._searcher.weights
@@ -162,9 +165,11 @@ class SearchApplication:
                 "id": each.id,
                 "offset": each.fields["offset"],
                 "owner": each.fields["owner"],
-                "vector": "" if each.dense is None else base64.b64encode(each.dense.tobytes()).decode(),
+                "kind": kind,
+                "vector": base64.b64encode(vector.tobytes()).decode(),
             }
             for each in found.values()
+            for kind, vector in each.dense.items()
         ]
 
     def _search(self, asked: SearchRequest) -> SearchAnswer:

@@ -16,7 +16,7 @@ from connectors.vectors.edge import EdgeIndex
 from connectors.vectors.folder import IndexFolder
 from dealeriq.http.server import beside
 from dealeriq.search.app import SearchApplication
-from dealeriq.search.folder import current_version, folder_of, open_version
+from dealeriq.search.folder import current_version, folder_of, kinds_of, open_version
 from dealeriq.settings import Settings
 from models.search.fields import CHUNK
 from models.search.searcher import Searcher
@@ -77,7 +77,7 @@ class _Service:
         try:
             while not self._stop.is_set():
                 version = current_version(self._folder)
-                index = open_version(version, self._encoder)
+                index = open_version(version, kinds_of(self._settings, self._encoder))
                 view = self._put_in_place(index)
                 if previous is not None:
                     previous.close()
@@ -105,7 +105,7 @@ class _Service:
             self._server = beside(self._application, "search", search.host, search.port)
         else:
             self._application.replace(searcher)
-        return VectorView(index, self._encoder.identity, self._fetch_schema, vocabulary)
+        return VectorView(index, self._fetch_schema, vocabulary)
 
     def _fold(self, view: VectorView, version: Path) -> None:
         """Fold until this process shall end, or another version counts."""

@@ -16,9 +16,9 @@ from confluent_kafka import TopicPartition
 from connectors.kafka import KafkaUnavailableError, consumer, ensure_topics
 from connectors.registry import Registry
 from connectors.vectors import AnyOf
-from dealeriq.search.folder import folder_of, open_version
+from dealeriq.search.folder import folder_of, kinds_of, open_version
 from dealeriq.settings import Settings
-from models.search.fields import CHUNK
+from models.search.fields import entries_of
 from models.text import text_encoder
 from streams.views.vector_view import VectorView
 from streams.views.view import Position
@@ -38,17 +38,16 @@ def rebuild(settings: Settings, progress: Callable[[str], None]) -> dict[str, An
     began = time.monotonic()
     folder = folder_of(settings)
     with folder.building() as beside:
-        encoder = text_encoder(settings.text)
-        index = open_version(beside, encoder)
+        index = open_version(beside, kinds_of(settings, text_encoder(settings.text)))
         try:
-            view = VectorView(index, encoder.identity, Registry(settings.registry).schema)
+            view = VectorView(index, Registry(settings.registry).schema)
             ensure_topics(settings.kafka, view.topics)
             records = _fold(settings, view, progress)
-            chunks = index.count([AnyOf("entry", [CHUNK])])
+            held = {kind: index.count([AnyOf("entry", entries_of([kind]))]) for kind in index.kinds}
         finally:
             index.close()
         folder.adopt(beside)
-    return {"records": records, "chunks": chunks, "seconds": round(time.monotonic() - began, 2)}
+    return {"records": records, "vectors": held, "seconds": round(time.monotonic() - began, 2)}
 
 
 def _fold(settings: Settings, view: VectorView, progress: Callable[[str], None]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -22,6 +23,9 @@ class SearchSettings(BaseModel):
     host: str = Field("127.0.0.1", description="address that the search process listens on")
     port: int = Field(8010, ge=0, le=65535, description="port that the search process listens on")
     folder: Path | None = Field(None, description="folder of the index; unset: `index` in the data folder")
+    kinds: list[Literal["text", "graph"]] | None = Field(
+        None, min_length=1, description="kinds of vectors in the index; unset: text, and graph if there is one"
+    )
     threads: int = Field(2, ge=1, le=64, description="searches answered at the same time")
     batch_records: int = Field(500, ge=1, le=10_000, description="most records folded into the index together")
     feedback_bound: float = Field(

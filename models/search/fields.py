@@ -3,17 +3,38 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from connectors.vectors import AnyOf, Between, Condition
 from schemas.errors import DealerIQError
 
-__all__ = ["CHUNK", "FIELDS", "KEYWORDS", "NUMBERS", "OWNER", "SearchRequestError", "conditions", "fields_of"]
+__all__ = [
+    "CHUNK",
+    "FIELDS",
+    "KEYWORDS",
+    "NUMBERS",
+    "OWNER",
+    "TEXT",
+    "SearchRequestError",
+    "conditions",
+    "entries_of",
+    "fields_of",
+]
 
 CHUNK, OWNER = "chunk", "owner"
-"""The two kinds of entries: what is found, and what is known of whom it belongs to."""
+"""What an entry is: a chunk of a text, or what is known of an owner. Those of other vectors are called as their
+kind."""
+
+
+TEXT = "text"
+"""The kind of vectors that has many of an owner, one of each chunk; every other kind has one of an owner."""
+
+
+def entries_of(kinds: Iterable[str]) -> list[str]:
+    """What the entries with vectors of these kinds are."""
+    return [CHUNK if kind == TEXT else kind for kind in kinds]
 
 
 class SearchRequestError(DealerIQError):

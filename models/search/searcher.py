@@ -14,7 +14,7 @@ import numpy as np
 
 from connectors.vectors import AnyOf, Condition, Found, OwnOrNone, VectorIndex
 from connectors.vectors.lexical import Lexical
-from models.search.fields import CHUNK, SearchRequestError, conditions
+from models.search.fields import CHUNK, TEXT, SearchRequestError, conditions
 from models.search.request import Answer, Hit, Reason, SearchRequest
 from models.search.vocabulary import Vocabulary, words
 from models.search.weights import Weights, feedback_id, search_key
@@ -69,7 +69,7 @@ class Searcher:
         if text:
             # A text of nothing that a word is made of has no meaning to search for.
             vector = self.encoder.encode([text])[0]
-            found["meaning"] = self.index.near(vector, depth, wanted)
+            found["meaning"] = self.index.near(TEXT, vector, depth, wanted)
             found["words"] = self.index.matching(self._lexical.query(text), depth, wanted)
         if request.like is not None:
             found["like"] = self._like(request.like, depth, wanted)
@@ -82,11 +82,11 @@ class Searcher:
     def _like(self, name: str, depth: int, wanted: Sequence[Condition]) -> list[Found]:
         """What lies nearest to the middle of an owner's chunks, itself left out."""
         chunks = [AnyOf("entry", [CHUNK]), AnyOf("owner", [name])]
-        vectors = [each.dense for each in self.index.scan(chunks, vectors=True) if each.dense is not None]
+        vectors = [each.dense[TEXT] for each in self.index.scan(chunks, vectors=True)]
         if not vectors:
             raise NothingLikeItError(f"nothing in the index is called {name}")
         middle = np.mean(vectors, axis=0).astype(np.float32)
-        near = self.index.near(middle, depth + len(vectors), wanted)
+        near = self.index.near(TEXT, middle, depth + len(vectors), wanted)
         return [each for each in near if each.fields["owner"] != name]
 
     def _corrected(self, request: SearchRequest) -> tuple[str, dict[str, str]]:

@@ -1,8 +1,9 @@
-"""The index against the embeddings topic: which chunks there are, and the vector of each.
+"""The index against the embeddings topic: which vectors there are of each kind, and that they are right.
 
-A row of the index says which offset it is from. It must be a record of the log, with that vector, under the
-encoder of the index; and no older than the newest record of its key before the index's position. So the index
-may be read while it moves: what came meanwhile is in the log that is read after it.
+A row of the index says which offset it is from. It must be a record of the log, with that vector, of its kind
+and under the encoder that the index has for that kind; and no older than the newest record of its key before
+the index's position. So the index may be read while it moves: what came meanwhile is in the log that is read
+after it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from connectors.registry import Registry
+from connectors.vectors import Encoding, Kinds
 from schemas.codec import Decoder
 from schemas.errors import ContractError, DealerIQError
 from streams.verify.broker import Broker, Ends
@@ -61,6 +63,7 @@ def verify_vectors(
 ) -> IndexCheck:
     """Compare every chunk, or some hundred of them. Raises IndexAwayError, KafkaUnavailableError."""
     about = ask("/index", None)
+    kinds = {name: Encoding(**each) for name, each in about["kinds"].items()}
     ids: list[str] = about["ids"]
     check = IndexCheck(chunks=len(ids))
     positions = {int(name.rpartition(":")[2]): at for name, at in about["positions"].items() if _of(name)}
@@ -73,16 +76,14 @@ def verify_vectors(
     check.findings += _impossible(positions, ends)
     keys = _read(broker, registry, ends, positions, set(chosen) if sampled else None, pause)
     for key, row in rows.items():
-        check.findings += _compare(key, row, keys.get(key, _Key()), about["encoder"])
+        check.findings += _compare(key, row, keys.get(key, _Key()), kinds)
         check.vectors += 1
     if not sampled:
         for key in keys.keys() - rows.keys():
             state = keys[key]
             records = state.by_offset
             later = any(record is None and at > state.before for at, record in records.items())
-            other = all(
-                each is None or each["encoder"] != about["encoder"] for each in state.by_offset.values()
-            )
+            other = all(each is None or not _wanted(each, kinds) for each in records.values())
             if not (state.deleted or later or other):
                 check.findings.append(_finding("missing-vector", key, "a vector", None, state.before))
     return check
@@ -100,7 +101,12 @@ def _impossible(positions: Ends, ends: Ends) -> Iterator[Finding]:
             yield Finding("position", "index", _TOPIC, (), what, "", expected, offset)
 
 
-def _compare(key: str, row: dict[str, Any], state: _Key, encoder: str) -> Iterator[Finding]:
+def _wanted(record: dict[str, Any], kinds: Kinds) -> bool:
+    """Whether a record's vector belongs into the index."""
+    return record["kind"] in kinds and kinds[record["kind"]].accepts(record["encoder"])
+
+
+def _compare(key: str, row: dict[str, Any], state: _Key, kinds: Kinds) -> Iterator[Finding]:
     offset = row["offset"]
     record = state.by_offset.get(offset)
     if record is None and any(at > offset for at in state.by_offset):
@@ -110,8 +116,10 @@ def _compare(key: str, row: dict[str, Any], state: _Key, encoder: str) -> Iterat
     elif offset < state.before:
         newest = "none: it is deleted" if state.deleted else f"of offset {state.before}"
         yield _finding("vector", key, newest, f"of offset {offset}", state.before)
-    elif record["encoder"] != encoder:
-        yield _finding("vector", key, encoder, record["encoder"], offset)
+    elif record["kind"] != row["kind"] or not _wanted(record, kinds):
+        wanted = kinds.get(row["kind"], "no such kind")
+        found = f"{record['kind']} of {record['encoder']}"
+        yield _finding("vector", key, f"{row['kind']} of {wanted}", found, offset)
     elif (cosine := _cosine(record["vector"], row["vector"])) < _SAME:
         yield _finding("vector", key, "the vector of its record", f"cosine {cosine:.4f}", offset)
 

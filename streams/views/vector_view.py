@@ -1,11 +1,12 @@
 """The vector view: embeddings, and the fields of whom they belong to, folded into one index.
 
-Two kinds of topics meet in one entry. `embeddings` says which chunks there are, with their vectors; products,
-documents and inventory say what is known of their owner: a change of price encodes nothing. Either may come
-first, so what is known of an owner is kept in an entry of its own, and a chunk takes it from there.
+Two kinds of topics meet in one entry. `embeddings` says which vectors there are: of text one a chunk, of every
+other kind one an owner. Products, documents and inventory say what is known of their owner: a change of price
+encodes nothing. Either may come first, so what is known of an owner is kept in an entry of its own, and the
+entry of a vector takes it from there.
 
-A batch is written in an order that survives a crash anywhere: chunks, then owners, then the position. Until the
-owners are written their records count as new, and are folded again.
+A batch is written in an order that survives a crash anywhere: vectors, then owners, then the position. Until
+the owners are written their records count as new, and are folded again.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from connectors.registry import RegistryUnavailableError
 from connectors.vectors import AnyOf, Entry, IndexUnavailableError, VectorIndex
 from connectors.vectors.lexical import Lexical
 from models.embedding import OWNERS, Owner, owner_of_key
-from models.search.fields import CHUNK
+from models.search.fields import CHUNK, TEXT, entries_of
 from models.search.vocabulary import Vocabulary
 from schemas.codec import Decoder
 from schemas.errors import ContractError
@@ -47,13 +48,12 @@ class _Batch:
 
 
 class VectorView(View):
-    """Folds into `index`, under one encoder: embeddings of another are counted and passed over.
+    """Folds into `index` the kinds that it has; embeddings of other kinds and encoders are counted, no more.
 
     A record of a product or document that cannot be read changes nothing; its dead letter is the embed agent's.
 
     Args:
         index: the index; this view is its only writer.
-        encoder: identity of the encoder whose vectors the index holds.
         fetch_schema: schema of a registry id (`Registry.schema`).
         vocabulary: is told which texts come and go.
     """
@@ -65,11 +65,10 @@ class VectorView(View):
     def __init__(
         self,
         index: VectorIndex,
-        encoder: str,
         fetch_schema: Callable[[int], Any],
         vocabulary: Vocabulary | None = None,
     ) -> None:
-        self._index, self._encoder = index, encoder
+        self._index = index
         self._vocabulary = Vocabulary() if vocabulary is None else vocabulary
         self._decoders = {name: Decoder.of_topic(name, fetch_schema) for name in self.topics}
         self._lexical = Lexical()
@@ -116,14 +115,15 @@ class VectorView(View):
         return None if value is None else valid(name, self._decoders[name].decode(value))
 
     def _fits(self, record: dict[str, Any], key: str) -> bool:
-        if record["encoder"] != self._encoder:
-            self._meters.count("other_encoder")
+        encoding = self._index.kinds.get(record["kind"])
+        if encoding is None or not encoding.accepts(record["encoder"]):
+            self._meters.count("other_kind" if encoding is None else "other_encoder")
             return False
-        size = 4 * self._index.dimension
-        if record["dimension"] != self._index.dimension or len(record["vector"]) != size:
+        size = 4 * encoding.dimension
+        if record["dimension"] != encoding.dimension or len(record["vector"]) != size:
             raise ContractError(
                 f"a vector of {record['dimension']} numbers in {len(record['vector'])} bytes, "
-                f"where {self._encoder} has {self._index.dimension} in {size}"
+                f"where {record['encoder']} has {encoding.dimension} in {size}"
             )
         if record["chunk_id"] != key or len(key) != 32 or not set(key) <= set("0123456789abcdef"):
             raise ContractError(f"the key is {key!r} and chunk_id is {record['chunk_id']!r}")
@@ -165,35 +165,40 @@ class VectorView(View):
             else:
                 put.append(self._chunk(record, states[_owner(record)], message.offset()))
         for key in [*gone, *(each.id for each in put)]:
-            if key in there:
+            if key in there and "text" in there[key].fields:
                 self._vocabulary.remove(there[key].fields["text"])
         self._index.put(put)
         self._index.delete([key for key in gone if key in there])
         for each in put:
-            self._vocabulary.add(each.fields["text"])
+            if "text" in each.fields:
+                self._vocabulary.add(each.fields["text"])
         self._meters.count("vectors", len(put))
         self._meters.count("deleted", len(gone))
 
     def _chunk(self, record: dict[str, Any], state: OwnerState, offset: int) -> Entry:
-        text = record["text"] or ""
+        kind = record["kind"]
         fields = {
-            "entry": CHUNK, "owner": str(state.owner), "type": state.owner.type, "text": text,
-            "subject_id": state.owner.id, "fingerprint": record["fingerprint"], "offset": offset,
-            **state.shared(), **state.place(record["chunk_id"]),
+            "entry": kind, "owner": str(state.owner), "type": state.owner.type, "subject_id": state.owner.id,
+            "fingerprint": record["fingerprint"], "offset": offset, **state.shared(),
         }  # fmt: skip
-        vector = np.frombuffer(record["vector"], "<f4").astype(np.float32)
+        vector = {kind: np.frombuffer(record["vector"], "<f4").astype(np.float32)}
+        if kind != TEXT:
+            return Entry(record["chunk_id"], fields | {"encoder": record["encoder"]}, vector)
+        text = record["text"] or ""
+        fields |= {"entry": CHUNK, "text": text, **state.place(record["chunk_id"])}
         return Entry(record["chunk_id"], fields, vector, self._lexical.document(text))
 
     def _write_fields(self, changed: Iterable[Owner], states: dict[Owner, OwnerState], batch: _Batch) -> None:
-        """Give the chunks that were there before what their owners have now."""
+        """Give the vectors that were there before what their owners have now."""
         by_name = {str(owner): states[owner] for owner in changed}
         names = list(by_name)
         changes: dict[str, dict[str, Any]] = {}
+        entries = entries_of(self._index.kinds)
         for start in range(0, len(names), _ASKED_TOGETHER):
-            wanted = [AnyOf("entry", [CHUNK]), AnyOf("owner", names[start : start + _ASKED_TOGETHER])]
+            wanted = [AnyOf("entry", entries), AnyOf("owner", names[start : start + _ASKED_TOGETHER])]
             for each in self._index.scan(wanted):
                 state = by_name[each.fields["owner"]]
-                fields = state.shared() | state.place(each.id)
+                fields = state.shared() | (state.place(each.id) if each.fields["entry"] == CHUNK else {})
                 differs = {name: value for name, value in fields.items() if each.fields.get(name) != value}
                 if differs:
                     changes[each.id] = differs

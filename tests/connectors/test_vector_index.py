@@ -1,5 +1,6 @@
 """What every vector index promises: one suite, run against each implementation."""
 
+import re
 import subprocess
 import sys
 import textwrap
@@ -12,6 +13,7 @@ from qdrant_client import QdrantClient
 from connectors.vectors import (
     AnyOf,
     Between,
+    Encoding,
     Entry,
     IndexBusyError,
     IndexDamagedError,
@@ -26,22 +28,23 @@ from connectors.vectors.server import ServerIndex
 from schemas.ids import event_id
 
 KEYWORDS, NUMBERS, DIMENSION, ENCODER = ("kind", "dealer"), ("price",), 8, "test@1"
+KINDS = {"text": Encoding(ENCODER, DIMENSION), "graph": Encoding("graph-test", 3)}
 RNG = np.random.default_rng(7)
 
 
-def edge(folder):
-    return EdgeIndex(folder / "index", ENCODER, DIMENSION, KEYWORDS, NUMBERS)
+def edge(folder, kinds=KINDS):
+    return EdgeIndex(folder / "index", kinds, KEYWORDS, NUMBERS)
 
 
 SERVERS = {}
 
 
-def server(folder):
+def server(folder, kinds=KINDS):
     """The server's interface as its own client serves it in memory; it outlives us, as a server does."""
     if folder not in SERVERS:
         SERVERS[folder] = QdrantClient(":memory:")
         SERVERS[folder].close = lambda: None
-    return ServerIndex(SERVERS[folder], "index", ENCODER, DIMENSION, KEYWORDS, NUMBERS)
+    return ServerIndex(SERVERS[folder], "index", kinds, KEYWORDS, NUMBERS)
 
 
 IMPLEMENTATIONS = {"edge": edge, "server": server}
@@ -52,10 +55,10 @@ def reopen(request, tmp_path):
     """Opens the same index, again and again; the last one is closed at the end."""
     opened = []
 
-    def again():
+    def again(kinds=KINDS):
         if opened:
             opened.pop().close()
-        opened.append(IMPLEMENTATIONS[request.param](tmp_path))
+        opened.append(IMPLEMENTATIONS[request.param](tmp_path, kinds))
         return opened[-1]
 
     yield again
@@ -72,14 +75,14 @@ def name(number):
     return event_id("test", number)
 
 
-def vectors(count):
-    found = RNG.standard_normal((count, DIMENSION)).astype(np.float32)
+def vectors(count, dimension=DIMENSION):
+    found = RNG.standard_normal((count, dimension)).astype(np.float32)
     return found / np.linalg.norm(found, axis=1, keepdims=True)
 
 
 def dump(index):
     return {
-        each.id: (each.fields, None if each.dense is None else each.dense.round(5).tolist(), each.sparse)
+        each.id: (each.fields, {kind: of.round(5).tolist() for kind, of in each.dense.items()}, each.sparse)
         for each in index.scan(vectors=True)
     }
 
@@ -89,48 +92,85 @@ class TestContract:
         (one, two) = vectors(2)
         index.put(
             [
-                Entry(name(1), {"kind": "a", "none": None, "deep": {"x": [1]}}, one),
+                Entry(name(1), {"kind": "a", "none": None, "deep": {"x": [1]}}, {"text": one}),
                 Entry(name(2), {"kind": "b"}),
             ]
         )
-        index.put([Entry(name(1), {"kind": "c"}, two, Sparse([3, 5], [0.5, 1.5]))])
+        index.put([Entry(name(1), {"kind": "c"}, {"text": two}, Sparse([3, 5], [0.5, 1.5]))])
         found = index.get([name(1), name(2), name(3)], vectors=True)
         assert found.keys() == {name(1), name(2)}
         assert found[name(1)].fields == {"kind": "c"}
-        assert np.allclose(found[name(1)].dense, two, atol=1e-6)
+        assert np.allclose(found[name(1)].dense["text"], two, atol=1e-6)
         assert (list(found[name(1)].sparse.terms), list(found[name(1)].sparse.weights)) == ([3, 5], [0.5, 1.5])
-        assert found[name(2)].dense is None
+        assert found[name(1)].dense.keys() == {"text"}
+        assert found[name(2)].dense == {}
         assert found[name(2)].sparse is None
-        assert index.get([name(1)])[name(1)].dense is None
+        assert index.get([name(1)])[name(1)].dense == {}
         assert index.get([]) == {}
 
     def test_fields_are_set_beside_others_and_the_vectors_stay(self, index):
         (one,) = vectors(1)
-        index.put([Entry(name(1), {"kind": "a", "price": 1.0}, one)])
+        index.put([Entry(name(1), {"kind": "a", "price": 1.0}, {"text": one})])
         index.set_fields({name(1): {"price": None, "dealer": ["x"]}, name(2): {"price": 5.0}})
         found = index.get([name(1), name(2)], vectors=True)
         assert found.keys() == {name(1)}
         assert found[name(1)].fields == {"kind": "a", "dealer": ["x"]}
-        assert np.allclose(found[name(1)].dense, one, atol=1e-6)
+        assert np.allclose(found[name(1)].dense["text"], one, atol=1e-6)
 
     def test_what_is_deleted_is_gone_and_may_come_again(self, index):
         (one,) = vectors(1)
-        index.put([Entry(name(1), {"kind": "a"}, one)])
+        index.put([Entry(name(1), {"kind": "a"}, {"text": one})])
         index.delete([name(1), name(2)])
         assert index.get([name(1)]) == {}
-        assert index.near(one, 5) == []
-        index.put([Entry(name(1), {"kind": "b"}, one)])
-        assert [each.fields for each in index.near(one, 5)] == [{"kind": "b"}]
+        assert index.near("text", one, 5) == []
+        index.put([Entry(name(1), {"kind": "b"}, {"text": one})])
+        assert [each.fields for each in index.near("text", one, 5)] == [{"kind": "b"}]
 
     def test_the_nearest_are_those_of_brute_force(self, index):
         stored, asked = vectors(300), vectors(20)
-        index.put([Entry(name(at), {"at": at}, each) for at, each in enumerate(stored)])
+        index.put([Entry(name(at), {"at": at}, {"text": each}) for at, each in enumerate(stored)])
         for vector in asked:
             cosines = stored @ vector
             wanted = np.argsort(-cosines)[:10]
-            found = index.near(vector, 10)
+            found = index.near("text", vector, 10)
             assert [each.fields["at"] for each in found] == wanted.tolist()
             assert np.allclose([each.score for each in found], cosines[wanted], atol=1e-5)
+
+    def test_each_kind_is_searched_by_itself_and_an_entry_may_have_several(self, index):
+        text, graph = vectors(40), vectors(40, 3)
+        index.put([Entry(name(at), {"at": at}, {"text": text[at]}) for at in range(30)])
+        index.put([Entry(name(at), {"at": at}, {"graph": graph[at]}) for at in range(30, 35)])
+        both = [Entry(name(at), {"at": at}, {"text": text[at], "graph": graph[at]}) for at in range(35, 40)]
+        index.put(both)
+        for kind, stored, those in (
+            ("text", text, [*range(30), *range(35, 40)]),
+            ("graph", graph, range(30, 40)),
+        ):
+            asked = vectors(1, stored.shape[1])[0]
+            found = index.near(kind, asked, 100)
+            assert [each.fields["at"] for each in found] == sorted(those, key=lambda at: -(stored[at] @ asked))
+        assert index.get([name(36)], vectors=True)[name(36)].dense.keys() == {"text", "graph"}
+        # Put again without one of them, it has that no more.
+        index.put([Entry(name(36), {"at": 36}, {"text": text[36]})])
+        assert 36 not in {each.fields["at"] for each in index.near("graph", graph[36], 100)}
+
+    def test_an_index_of_other_kinds_or_encoders_is_refused_with_what_differs(self, reopen):
+        index = reopen()
+        index.put([Entry(name(1), {"kind": "a"}, {"text": vectors(1)[0]})])
+        graph = KINDS["graph"]
+        for kinds, told in (
+            (
+                {"text": Encoding("test@2", DIMENSION), "graph": graph},
+                "text vectors of test@1 (8 numbers), wanted",
+            ),
+            ({"text": Encoding(ENCODER, 9), "graph": graph}, "wanted are those of test@1 (9 numbers)"),
+            ({"text": KINDS["text"]}, "graph vectors, which the settings do not name"),
+            (KINDS | {"image": Encoding("eye@1", 5)}, "image vectors of no encoder, wanted are those of eye@1"),
+        ):
+            with pytest.raises(WrongFormatError, match=re.escape(told)) as caught:
+                reopen(kinds)
+            assert "index rebuild" in caught.value.remedy
+        assert reopen().count() == 1
 
     def test_words_are_scored_by_bm25(self, index):
         texts = ["red apple", "green apple apple", "yellow banana", "red car and red bus", "apple pie"]
@@ -179,12 +219,12 @@ class TestContract:
         stored, lexical = vectors(4), Lexical()
         index.put(
             [
-                Entry(name(at), each | {"at": at}, stored[at], lexical.document("apple"))
+                Entry(name(at), each | {"at": at}, {"text": stored[at]}, lexical.document("apple"))
                 for at, each in enumerate(fields)
             ]
         )
         assert {each.fields["at"] for each in index.scan(conditions)} == expected
-        assert {each.fields["at"] for each in index.near(stored[0], 10, conditions)} == expected
+        assert {each.fields["at"] for each in index.near("text", stored[0], 10, conditions)} == expected
         assert {
             each.fields["at"] for each in index.matching(lexical.query("apple"), 10, conditions)
         } == expected
@@ -199,7 +239,7 @@ class TestContract:
     def test_everything_is_there_after_opening_again(self, reopen):
         index = reopen()
         assert index.positions() == {}
-        index.put([Entry(name(at), {"kind": "a"}, each) for at, each in enumerate(vectors(5))])
+        index.put([Entry(name(at), {"kind": "a"}, {"text": each}) for at, each in enumerate(vectors(5))])
         index.move({("products", 0): 7, ("embeddings", 3): 9})
         index.move({("products", 0): 8})
         index.set_fields({name(1): {"kind": "b"}})
@@ -215,13 +255,14 @@ def test_what_was_written_survives_kill_9(tmp_path):
     code = f"""
         import os, numpy as np
         from pathlib import Path
-        from connectors.vectors import Entry
+        from connectors.vectors import Encoding, Entry
         from connectors.vectors.edge import EdgeIndex
         from schemas.ids import event_id
         folder = Path({str(tmp_path)!r}) / "index"
-        index = EdgeIndex(folder, {ENCODER!r}, {DIMENSION}, {KEYWORDS!r}, {NUMBERS!r})
+        kinds = {{"text": Encoding({ENCODER!r}, {DIMENSION}), "graph": Encoding("graph-test", 3)}}
+        index = EdgeIndex(folder, kinds, {KEYWORDS!r}, {NUMBERS!r})
         for at in range(50):
-            index.put([Entry(event_id("test", at), {{"at": at}}, np.ones({DIMENSION}, "float32"))])
+            index.put([Entry(event_id("test", at), {{"at": at}}, {{"text": np.ones({DIMENSION}, "float32")}})])
             index.move({{("products", 0): at + 1}})
         index.delete([event_id("test", 3)])
         os.kill(os.getpid(), 9)
@@ -236,13 +277,20 @@ def test_what_was_written_survives_kill_9(tmp_path):
         index.close()
 
 
-def test_an_index_of_another_encoder_or_length_is_refused(tmp_path):
+def test_an_index_of_another_format_is_refused(tmp_path, monkeypatch):
     edge(tmp_path).close()
-    with pytest.raises(WrongFormatError, match=r"encoder 'test@1', wanted is 'test@2'"):
-        EdgeIndex(tmp_path / "index", "test@2", DIMENSION, KEYWORDS, NUMBERS)
-    with pytest.raises(WrongFormatError, match="dimension 8, wanted is 9"):
-        EdgeIndex(tmp_path / "index", ENCODER, 9, KEYWORDS, NUMBERS)
-    edge(tmp_path).close()
+    monkeypatch.setattr("connectors.vectors.about.FORMAT", 99)
+    with pytest.raises(WrongFormatError, match="has format 2, wanted is 99"):
+        edge(tmp_path)
+
+
+def test_an_encoder_without_a_version_takes_each_of_its_versions_and_no_other_encoder():
+    graph = Encoding("graph-fastrp-128", 128)
+    assert graph.accepts("graph-fastrp-128@a1.42")
+    assert graph.accepts("graph-fastrp-128@b2.42")
+    assert not graph.accepts("graph-fastrp-1280@a1.42")
+    assert Encoding("text@1", 8).accepts("text@1")
+    assert not Encoding("text@1", 8).accepts("text@2")
 
 
 def test_a_damaged_folder_says_how_it_is_made_again(tmp_path):

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from connectors.vectors import AnyOf, Between, Entry
+from connectors.vectors import AnyOf, Between, Encoding, Entry
 from connectors.vectors.edge import EdgeIndex
 from connectors.vectors.lexical import Lexical
 from models.embedding import Owner, split
@@ -42,7 +42,7 @@ DOCUMENTS = [
 def searcher(tmp_path_factory):
     encoder, lexical, vocabulary = packaged_encoder(), Lexical(), Vocabulary()
     folder = tmp_path_factory.mktemp("index") / "v"
-    index = EdgeIndex(folder, encoder.identity, encoder.dimension, KEYWORDS, NUMBERS)
+    index = EdgeIndex(folder, {"text": Encoding(encoder.identity, encoder.dimension)}, KEYWORDS, NUMBERS)
     for topic, kind, records in (("products", "product", PRODUCTS), ("documents", "document", DOCUMENTS)):
         for record in records:
             owner = Owner(kind, record[f"{kind}_id"])
@@ -53,7 +53,7 @@ def searcher(tmp_path_factory):
                     "entry": CHUNK, "owner": str(owner), "type": kind, "subject_id": owner.id, "live": "true",
                     "text": chunk.text, "chunk": chunk.number, "start": chunk.start, "end": chunk.end,
                 } | fields_of(kind, record)  # fmt: skip
-                index.put([Entry(chunk.id, fields, vector, lexical.document(chunk.text))])
+                index.put([Entry(chunk.id, fields, {"text": vector}, lexical.document(chunk.text))])
                 vocabulary.add(chunk.text)
     yield Searcher(index, encoder, vocabulary)
     index.close()

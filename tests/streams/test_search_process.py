@@ -23,7 +23,7 @@ from connectors.vectors.folder import IndexFolder
 from connectors.whole import WholeTopic
 from dealeriq.client import ConnectionFailedError, DealerIQ, RequestError, UnavailableError
 from dealeriq.search.asking import asker
-from dealeriq.search.folder import current_version, open_version
+from dealeriq.search.folder import current_version, kinds_of, open_version
 from dealeriq.settings import load
 from models.text import packaged_encoder
 from schemas.codec import Decoder, Encoder
@@ -83,7 +83,7 @@ class World:
             mover.close()
         folder = IndexFolder(self.folder / "index")
         folder.root.mkdir(parents=True)
-        index = open_version(current_version(folder), packaged_encoder())
+        index = open_version(current_version(folder), kinds_of(load(self.variables()), packaged_encoder()))
         index.move(ends)
         index.close()
 
@@ -296,7 +296,7 @@ def test_what_changes_is_found_and_nothing_is_encoded_twice(world):
         # Made again from the topics beside the one in use, which then takes over and reads on.
         folder = IndexFolder(world.folder / "index")
         before = folder.current()
-        assert world.run("index", "rebuild", "--json")["chunks"] >= 6
+        assert world.run("index", "rebuild", "--json")["vectors"]["text"] >= 6
         assert folder.current() != before
         world.until(lambda: not before.exists())
         world.send_all("products", world.product(6, name="Spirit level"))
@@ -356,11 +356,13 @@ def prove_that_verify_sees_what_differs(world, client, drill):
     whole = verified()
     assert whole.findings == []
     assert whole.chunks == whole.vectors >= 6
-    index = open_version(IndexFolder(world.folder / "index").current(), packaged_encoder())
+    index = open_version(
+        IndexFolder(world.folder / "index").current(), kinds_of(load(world.variables()), packaged_encoder())
+    )
     mine = {each.fields["text"]: each for each in index.scan([AnyOf("entry", ["chunk"])], vectors=True)}
     (turned,) = (each for text, each in mine.items() if text.startswith("Hammer drill"))
     (lost,) = (each for text, each in mine.items() if text.startswith("Spirit level"))
-    index.put([replace(turned, dense=-turned.dense), replace(turned, id="0" * 32)])
+    index.put([replace(turned, dense={"text": -turned.dense["text"]}), replace(turned, id="0" * 32)])
     index.delete([lost.id])
     index.close()
     found = {(each.kind, each.entity) for each in verified().findings}

@@ -8,16 +8,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.vectors import AnyOf, Entry, VectorIndex
+from connectors.vectors import AnyOf, Encoding, Entry, VectorIndex
 from connectors.vectors.edge import EdgeIndex
 from models.embedding import NoTextError, Owner, split
 from models.search.fields import KEYWORDS, NUMBERS, fields_of
 from models.search.vocabulary import Vocabulary, words
 from schemas.catalogue import topic
 from schemas.codec import Encoder
+from streams.graph.embedding import chunk_of
 from streams.views.vector_view import VectorView
 
 ENCODER, DIMENSION = "test@1", 4
+KINDS = {"text": Encoding(ENCODER, DIMENSION), "graph": Encoding("graph-test", 3)}
 TOPICS = ("embeddings", "products", "documents", "inventory")
 ENCODERS = {name: Encoder(name, at).encode for at, name in enumerate(TOPICS, 1)}
 
@@ -115,6 +117,24 @@ def embedding(owner, chunk, seed=0, **more):
     } | more
 
 
+def graph_embedding(owner, seed=0, space="a", **more):
+    vector = np.random.default_rng(seed).standard_normal(3).astype("<f4")
+    return {
+        "chunk_id": chunk_of(owner.type, owner.id),
+        "subject_type": owner.type,
+        "subject_id": owner.id,
+        "chunk": 0,
+        "kind": "graph",
+        "encoder": f"graph-test@{space}",
+        "dimension": 3,
+        "vector": (vector / np.linalg.norm(vector)).tobytes(),
+        "fingerprint": f"{space}{seed}",
+        "text": None,
+        "dealer_id": None,
+        "event_time": 1_500_000_000_000,
+    } | more
+
+
 def level(dealer, identity, on_hand, time_ms):
     return {
         "event_id": f"{dealer}-{identity}-{time_ms}-{on_hand}",
@@ -136,6 +156,11 @@ def random_log(rng, events):
         if name == "inventory":
             dealer = rng.choice("xy")
             log.add(name, dealer, level(dealer, identity, rng.choice([0, 3, 7]), time_ms))
+            continue
+        if name == "embeddings" and rng.random() < 0.4:
+            owner = Owner(rng.choice(["product", "dealer"]), identity)
+            record = graph_embedding(owner, rng.randrange(9), space=rng.choice("ab"))
+            log.add(name, record["chunk_id"], None if rng.random() < 0.3 else record)
             continue
         if name == "embeddings":
             kind = rng.choice(["products", "documents"])
@@ -198,19 +223,21 @@ def folded(log):
         name = chunk["subject_type"] + "s"
         record = owners.get((name, chunk["subject_id"]))
         fields = {} if record is None else fields_of(chunk["subject_type"], record)
-        here = [] if record is None else split(name, chunk["subject_id"], record)
+        here = [] if record is None or chunk["kind"] != "text" else split(name, chunk["subject_id"], record)
         place = next((each for each in here if each.id == identity), None)
         if place is not None:
             fields |= {"chunk": place.number, "start": place.start, "end": place.end}
-        fields["live"] = "true" if record is not None and not record["deleted"] else "false"
+        fields |= {"text": chunk["text"]} if chunk["kind"] == "text" else {"encoder": chunk["encoder"]}
+        dealer = chunk["subject_type"] == "dealer"
+        fields["live"] = str(dealer or (record is not None and not record["deleted"])).lower()
         if chunk["subject_type"] == "product":
             of_it = {d: r["on_hand"] for (p, d), r in levels.items() if p == chunk["subject_id"]}
             if of_it:
                 fields["stock"] = sum(of_it.values())
                 fields["stocked_by"] = sorted(dealer for dealer, units in of_it.items() if units) or None
         found[identity] = (
-            {name: value for name, value in fields.items() if value is not None} | {"text": chunk["text"]},
-            np.frombuffer(chunk["vector"], "<f4").round(4).tolist(),
+            {name: value for name, value in fields.items() if value is not None},
+            {chunk["kind"]: np.frombuffer(chunk["vector"], "<f4").round(4).tolist()},
         )
     return found
 
@@ -222,9 +249,9 @@ def held(index):
     return {
         each.id: (
             {name: value for name, value in each.fields.items() if name not in OWN},
-            each.dense.round(4).tolist(),
+            {kind: of.round(4).tolist() for kind, of in each.dense.items()},
         )
-        for each in index.scan([AnyOf("entry", ["chunk"])], vectors=True)
+        for each in index.scan([AnyOf("entry", ["chunk", "graph"])], vectors=True)
     }
 
 
@@ -236,7 +263,7 @@ class Mortal(VectorIndex):
     """Hands on to a real index, until the given number of writes is over: then the process is dead."""
 
     def __init__(self, inner, writes):
-        self.inner, self.left, self.dimension = inner, writes, inner.dimension
+        self.inner, self.left, self.kinds = inner, writes, inner.kinds
 
     def _write(self, act, *given):
         if self.left is not None:
@@ -264,8 +291,8 @@ class Mortal(VectorIndex):
     def scan(self, conditions=(), *, vectors=False, batch=1_000):
         return self.inner.scan(conditions, vectors=vectors, batch=batch)
 
-    def near(self, vector, limit, conditions=()):
-        return self.inner.near(vector, limit, conditions)
+    def near(self, kind, vector, limit, conditions=()):
+        return self.inner.near(kind, vector, limit, conditions)
 
     def matching(self, query, limit, conditions=()):
         return self.inner.matching(query, limit, conditions)
@@ -285,7 +312,7 @@ def run(log, index, rng):
     reading = dict.fromkeys(log.partitions, 0) | {
         at: offset for at, offset in index.positions().items() if at in log.partitions
     }
-    view = VectorView(index, ENCODER, fetch)
+    view = VectorView(index, fetch)
     view.letters = lambda unreadable: pytest.fail(f"refused: {unreadable}")
     while any(reading[at] < len(messages) for at, messages in log.partitions.items()):
         batch = []
@@ -299,7 +326,7 @@ def run(log, index, rng):
 
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory):
-    index = EdgeIndex(tmp_path_factory.mktemp("index") / "v", ENCODER, DIMENSION, KEYWORDS, NUMBERS)
+    index = EdgeIndex(tmp_path_factory.mktemp("index") / "v", KINDS, KEYWORDS, NUMBERS)
     yield index
     index.close()
 
@@ -344,7 +371,7 @@ def apply(index, *records, vocabulary=None):
     log = Log()
     for name, key, record in records:
         log.add(name, key, record)
-    view, refused = VectorView(index, ENCODER, fetch, vocabulary), []
+    view, refused = VectorView(index, fetch, vocabulary), []
     view.letters = refused.extend
     view.apply([message for messages in log.partitions.values() for message in messages])
     return refused
@@ -364,6 +391,11 @@ def test_a_vector_that_cannot_be_is_a_dead_letter_and_another_encoders_is_passed
         ((_, error),) = apply(index, ("embeddings", key, record))
         assert any(part in str(error) for part in told.split("|"))
     assert apply(index, ("embeddings", chunk.id, good | {"encoder": "other@1"})) == []
+    assert apply(index, ("embeddings", chunk.id, good | {"kind": "image"})) == []
+    graph = graph_embedding(owner)
+    ((_, error),) = apply(index, ("embeddings", graph["chunk_id"], graph | {"dimension": 4}))
+    assert "where graph-test@a has 3 in 12" in str(error)
+    assert apply(index, ("embeddings", graph["chunk_id"], graph | {"encoder": "graph-other@a"})) == []
     assert index.count() == 0
 
 
@@ -377,10 +409,37 @@ def test_a_change_of_price_or_stock_needs_no_vector(index):
         Message("products", "1", product("1", price=9.5), 1, 7),
     ]
     log.add("inventory", "x", level("x", "1", 4, 1_500_000_000_000))
-    VectorView(index, ENCODER, fetch).apply([m for ms in log.partitions.values() for m in ms])
+    VectorView(index, fetch).apply([m for ms in log.partitions.values() for m in ms])
     after = index.get([chunk.id], vectors=True)[chunk.id]
     assert (after.fields["price"], after.fields["stock"], after.fields["stocked_by"]) == (9.5, 4, ["x"])
-    assert np.array_equal(before.dense, after.dense)
+    assert np.array_equal(before.dense["text"], after.dense["text"])
+
+
+def test_a_graph_vector_stands_beside_the_text_of_its_product_with_the_same_fields(index):
+    owner = Owner("product", "1")
+    (chunk,) = split("products", "1", product("1"))
+    vocabulary = Vocabulary()
+    records = [graph_embedding(owner), graph_embedding(Owner("dealer", "x"))]
+    apply(
+        index,
+        ("products", "1", product("1", price=3.0)),
+        ("embeddings", chunk.id, embedding(owner, chunk)),
+        *(("embeddings", each["chunk_id"], each) for each in records),
+        vocabulary=vocabulary,
+    )
+    found = index.get([each["chunk_id"] for each in records], vectors=True)
+    graph, dealer = (found[each["chunk_id"]] for each in records)
+    assert (graph.fields["owner"], graph.fields["entry"], graph.fields["price"]) == ("product/1", "graph", 3.0)
+    assert "text" not in graph.fields
+    assert (dealer.fields["owner"], dealer.fields["live"]) == ("dealer/x", "true")
+    assert graph.dense.keys() == {"graph"}
+    log = Log()
+    log.partitions["products", 1] = [Message("products", "1", product("1", price=4.0), 1, 9)]
+    log.partitions["embeddings", 0] = [Message("embeddings", records[1]["chunk_id"], None, 0, 99)]
+    VectorView(index, fetch, vocabulary).apply([m for ms in log.partitions.values() for m in ms])
+    assert index.get([graph.id])[graph.id].fields["price"] == 4.0
+    assert index.get([dealer.id]) == {}
+    assert len(vocabulary) > 0
 
 
 def test_the_vocabulary_follows_what_comes_and_goes(index):
@@ -390,7 +449,7 @@ def test_the_vocabulary_follows_what_comes_and_goes(index):
     assert vocabulary.correct("chiansaw") == "chainsaw"
     log = Log()
     log.partitions["embeddings", 0] = [Message("embeddings", chunk.id, None, 0, 99)]
-    VectorView(index, ENCODER, fetch, vocabulary).apply(log.partitions["embeddings", 0])
+    VectorView(index, fetch, vocabulary).apply(log.partitions["embeddings", 0])
     assert vocabulary.correct("chiansaw") is None
     assert len(vocabulary) == 0
     assert words("Größe, a-b") == [("grosse", 0, 5), ("a", 7, 8), ("b", 9, 10)]
