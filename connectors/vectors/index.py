@@ -51,9 +51,14 @@ class Encoding:
     encoder: str
     dimension: int
 
+    @property
+    def versioned(self) -> bool:
+        """Whether the encoder is named with its version, so that all vectors can be compared."""
+        return "@" in self.encoder
+
     def accepts(self, encoder: str) -> bool:
         """Whether vectors of this identity belong here."""
-        return self.encoder == (encoder if "@" in self.encoder else encoder.partition("@")[0])
+        return self.encoder == (encoder if self.versioned else encoder.partition("@")[0])
 
     def __str__(self) -> str:
         return f"{self.encoder} ({self.dimension} numbers)"

@@ -25,7 +25,12 @@ class FilterError(DealerIQError):
 
 def command(
     text: Annotated[str | None, typer.Argument(help="What to search for.")] = None,
-    like: Annotated[str | None, typer.Option(help="Find the like of this: product/ID or document/ID.")] = None,
+    like: Annotated[
+        str | None, typer.Option(help="Find the like of this: product/ID, document/ID, dealer/ID.")
+    ] = None,
+    kinds: Annotated[
+        list[str] | None, typer.Option("--kind", help="Kind of vectors to search with: text, graph; repeat.")
+    ] = None,
     dealer: Annotated[str | None, typer.Option(help="Search on behalf of this dealer.")] = None,
     filters: Annotated[
         list[str] | None, typer.Option("--filter", help="field=value, field>=number, field<=number; repeat.")
@@ -38,6 +43,8 @@ def command(
     """Search products and documents by meaning and by words.
 
     Example: dealeriq search "something for a birthday cake" --filter category=GROCERY --filter 'price<=5'
+
+    Example: dealeriq search --like product/1029743 --kind graph --why
     """
     from dealeriq.cli.asking import asking
     from dealeriq.settings import load
@@ -45,7 +52,7 @@ def command(
     settings = load()
     wanted = _filters(filters or [])
     with asking(settings, url, settings.search.timeout_s + 1) as client:
-        answer = client.search(text, like=like, dealer_id=dealer, filters=wanted, limit=limit)
+        answer = client.search(text, like=like, kinds=kinds, dealer_id=dealer, filters=wanted, limit=limit)
     if as_json:
         typer.echo(json.dumps(answer.model_dump(), ensure_ascii=False))
         return

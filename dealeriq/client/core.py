@@ -167,6 +167,7 @@ def many_call(
 def search_call(
     text: str | None,
     like: str | None,
+    kinds: Sequence[str] | None,
     dealer_id: str | None,
     filters: Mapping[str, Any] | None,
     limit: int,
@@ -177,6 +178,8 @@ def search_call(
     for name, value in (("text", text), ("like", like), ("dealer_id", dealer_id), ("filters", filters)):
         if value is not None:
             body[name] = dict(value) if isinstance(value, Mapping) else value
+    if kinds is not None:
+        body["kinds"] = list(kinds)
     if not correct:
         body["correct"] = False
     return Call("POST", "/v1/search", SearchAnswer.model_validate, json=body)

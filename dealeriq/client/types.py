@@ -147,8 +147,8 @@ class SearchHit(_Answer):
     """One product or document that was found, by the part of its text that fits best.
 
     `start` and `end` say where `text` stands in the original; `highlights` are the query's words in `text`, as
-    [start, end); `why` names each list (meaning, words, like) that it is in; `weight` is what feedback made of
-    the score, and feedback about this hit names `feedback_id` as its subject.
+    [start, end); `why` names each list (meaning, words, like-KIND) that it is in; `weight` is what feedback
+    made of the score, and feedback about this hit names `feedback_id` as its subject.
     """
 
     type: str
@@ -166,11 +166,15 @@ class SearchHit(_Answer):
 
 
 class SearchAnswer(_Answer):
-    """The hits, best first; `corrected` maps misspelt words to what was taken for them."""
+    """The hits, best first; `corrected` maps misspelt words to what was taken for them.
+
+    `kinds` are the kinds of vectors that were searched with.
+    """
 
     hits: list[SearchHit]
     corrected: dict[str, str] = {}
     encoder: str
+    kinds: list[str] = []
     took_ms: float
     held_out: bool = False
 

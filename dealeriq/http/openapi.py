@@ -208,6 +208,11 @@ SCHEMAS: dict[str, Any] = {
                 "description": "misspelt words, and what was taken for them",
             },
             "encoder": {"type": "string"},
+            "kinds": {
+                "type": "array",
+                "items": {"type": "string"},
+                "description": "kinds of vectors that were searched with",
+            },
             "took_ms": {"type": "number", "description": "milliseconds, encoder included"},
             "held_out": {"type": "boolean", "description": "ranked without feedback, to measure its lift"},
         },
@@ -216,7 +221,7 @@ SCHEMAS: dict[str, Any] = {
         "type": "object",
         "required": ["type", "id", "score", "text", "highlights", "fields", "why"],
         "properties": {
-            "type": {"type": "string", "enum": ["product", "document"]},
+            "type": {"type": "string", "enum": ["product", "document", "dealer"]},
             "id": {"type": "string"},
             "score": {"type": "number", "description": "sum over the lists of 1/(60 + rank), times `weight`"},
             "text": {"type": "string", "description": "the chunk that was found"},
@@ -233,7 +238,7 @@ SCHEMAS: dict[str, Any] = {
             "weight": {"type": "number", "description": "what feedback makes of the score: a factor"},
             "why": {
                 "type": "object",
-                "description": "list (meaning, words, like) -> rank in it from 1, and score",
+                "description": "list (meaning, words, like-KIND) -> rank in it from 1, and score",
                 "additionalProperties": {
                     "type": "object",
                     "properties": {"rank": {"type": "integer"}, "score": {"type": "number"}},

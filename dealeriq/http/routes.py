@@ -60,7 +60,15 @@ SEARCH_BODY: Mapping[str, Any] = {
     "additionalProperties": False,
     "properties": {
         "text": {"type": "string", "maxLength": 2000, "description": "what to search for"},
-        "like": {"type": "string", "description": "find the like of this: product/ID or document/ID"},
+        "like": {
+            "type": "string",
+            "description": "find the like of this: product/ID, document/ID or dealer/ID",
+        },
+        "kinds": {
+            "type": "array",
+            "items": {"type": "string"},
+            "description": "kinds of vectors to search with; default: all that there are of what is asked",
+        },
         "dealer_id": {"type": "string", "description": "on whose behalf: its own documents are found too"},
         "filters": {
             "type": "object",
@@ -130,7 +138,8 @@ ROUTES: tuple[Route, ...] = (
         SEARCH,
         {
             "q": "what to search for",
-            "like": "find the like of this: product/ID or document/ID",
+            "like": "find the like of this: product/ID, document/ID or dealer/ID",
+            "kinds": "kinds of vectors to search with, comma-separated",
             "dealer_id": "on whose behalf: its own documents are found too",
             "limit": "most hits, 1 to 100; default: 10",
             "correct": "`false` takes misspelt words as they are",

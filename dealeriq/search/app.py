@@ -24,9 +24,10 @@ from dealeriq.http.app import JSON, PROBLEM, Receive, Scope, Send
 from dealeriq.http.handlers import Answer, Request
 from dealeriq.http.problems import ProblemError
 from models.search.fields import FIELDS, SearchRequestError, entries_of
+from models.search.likeness import NothingLikeItError
 from models.search.request import Answer as SearchAnswer
 from models.search.request import SearchRequest
-from models.search.searcher import NothingLikeItError, Searcher
+from models.search.searcher import Searcher
 from models.text import EncoderUnavailableError
 from streams.metrics import DURATION_BUCKETS, REGISTRY, BatchHistogram, StageMeters
 
@@ -165,11 +166,10 @@ class SearchApplication:
                 "id": each.id,
                 "offset": each.fields["offset"],
                 "owner": each.fields["owner"],
-                "kind": kind,
-                "vector": base64.b64encode(vector.tobytes()).decode(),
+                "kind": next(iter(each.dense), None),
+                "vector": base64.b64encode(b"".join(of.tobytes() for of in each.dense.values())).decode(),
             }
             for each in found.values()
-            for kind, vector in each.dense.items()
         ]
 
     def _search(self, asked: SearchRequest) -> SearchAnswer:
@@ -202,6 +202,8 @@ def request_of_query(query_string: bytes) -> SearchRequest:
             if not value.isdecimal():
                 raise SearchRequestError(f"limit is {value[:40]!r}", remedy="Give limit a whole number.")
             body["limit"] = int(value[:9])
+        elif name == "kinds":
+            body.setdefault("kinds", []).extend(value.split(","))
         elif name == "correct":
             if value not in ("true", "false"):
                 raise SearchRequestError(f"correct is {value[:40]!r}", remedy="Give correct true or false.")

@@ -59,7 +59,7 @@ class Field:
 FIELDS: Mapping[str, Field] = {
     each.name: each
     for each in (
-        Field("type", "keyword", "product or document"),
+        Field("type", "keyword", "product, document or dealer"),
         Field("category", "keyword", "department of a product"),
         Field("subcategory", "keyword", "category within the department"),
         Field("product_type", "keyword", "finest class of a product"),
@@ -78,6 +78,7 @@ KEYWORDS = (
     "owner",
     "dealer_id",
     "live",
+    "encoder",
 )
 NUMBERS = tuple(each.name for each in FIELDS.values() if each.kind == "number")
 

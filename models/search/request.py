@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -13,19 +13,21 @@ __all__ = ["Answer", "Hit", "SearchRequest"]
 
 LONGEST_TEXT = 2_000
 MOST_HITS = 100
-_MEMBERS = ("text", "like", "dealer_id", "filters", "limit", "correct")
+_MEMBERS = ("text", "like", "kinds", "dealer_id", "filters", "limit", "correct")
 
 
 @dataclass(frozen=True, slots=True)
 class SearchRequest:
     """One search: a text, or something to find the like of, or both.
 
-    `like` is an owner as `product/ID`. On behalf of a `dealer_id` its own documents are found too. `correct`:
+    `like` is an owner as `product/ID`. `kinds` are the kinds of vectors to search with; None: all that the
+    index has and that what is asked has. On behalf of a `dealer_id` its own documents are found too. `correct`:
     whether misspelt words are mended.
     """
 
     text: str | None = None
     like: str | None = None
+    kinds: Sequence[str] | None = None
     dealer_id: str | None = None
     filters: Mapping[str, Any] = field(default_factory=dict)
     limit: int = 10
@@ -43,6 +45,8 @@ class SearchRequest:
             raise SearchRequestError(f"limit is {self.limit}, allowed is 1 to {MOST_HITS}", remedy="Set limit.")
         if self.like is not None and not all(self.like.partition("/")):
             raise SearchRequestError(f"like is {self.like!r}", remedy="Write it as type/id: product/819063.")
+        if self.kinds is not None and not self.kinds:
+            raise SearchRequestError("kinds is empty", remedy="Leave kinds out, or name one at least.")
 
     @classmethod
     def of(cls, body: Any) -> SearchRequest:
@@ -54,11 +58,13 @@ class SearchRequest:
                 raise SearchRequestError(
                     f"the body has an unknown member {name!r}", remedy=f"There are {', '.join(_MEMBERS)}."
                 )
-            kind = {"filters": dict, "limit": int, "correct": bool}.get(name, str)
+            kind = {"filters": dict, "limit": int, "correct": bool, "kinds": list}.get(name, str)
             if value is not None and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
                 raise SearchRequestError(
                     f"{name} is of type {type(value).__name__}", remedy=f"Give {name} as {kind.__name__}."
                 )
+        if not all(isinstance(each, str) for each in body.get("kinds") or ()):
+            raise SearchRequestError("kinds holds what is no text", remedy='Give kinds as ["text", "graph"].')
         return cls(**{name: value for name, value in body.items() if value is not None})
 
 
@@ -72,7 +78,7 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One owner that was found, by its best chunk.
+    """One owner that was found, by its best chunk; `text` is its name where it was found by no chunk.
 
     `score` is the sum over the lists of 1/(60 + rank), times `weight`, what feedback says of this hit of this
     search; feedback names it by `feedback_id`. `start` and `end` are where the chunk stands in the
@@ -97,12 +103,14 @@ class Hit:
 class Answer:
     """The hits, best first, and how the search was understood: misspelt words and what was taken for them.
 
+    `encoder` is that of texts; `kinds` are the kinds of vectors that were searched with.
     `held_out` says that feedback did not move them, so that its lift can be measured.
     """
 
     hits: list[Hit]
     corrected: dict[str, str]
     encoder: str
+    kinds: list[str]
     took_ms: float
     held_out: bool = False
 

@@ -1,4 +1,4 @@
-"""Hybrid search: by meaning (dense cosine) and by words (BM25), fused by rank.
+"""Hybrid search: by meaning (dense cosine), by words (BM25) and by likeness of each kind, fused by rank.
 
 Reciprocal rank fusion with k = 60: Cormack, Clarke and Büttcher, "Reciprocal Rank Fusion outperforms Condorcet
 and individual Rank Learning Methods" (SIGIR 2009). Ranks need no common scale of scores.
@@ -10,30 +10,28 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from connectors.vectors import AnyOf, Condition, Found, OwnOrNone, VectorIndex
 from connectors.vectors.lexical import Lexical
 from models.search.fields import CHUNK, TEXT, SearchRequestError, conditions
+from models.search.likeness import alike
 from models.search.request import Answer, Hit, Reason, SearchRequest
 from models.search.vocabulary import Vocabulary, words
 from models.search.weights import Weights, feedback_id, search_key
 from models.text import Encoder
 
-__all__ = ["NothingLikeItError", "Searcher", "fuse"]
+__all__ = ["Searcher", "fuse"]
 
 _RANK = 60
 _DEEPER = 5  # entries asked for each hit wanted: several chunks of one owner make one hit
 _LEAST_DEPTH = 50
 _KEPT = frozenset(
-    ("entry", "owner", "type", "text", "subject_id", "chunk", "start", "end", "live", "offset", "fingerprint")
-)
-
-
-class NothingLikeItError(SearchRequestError):
-    """What the like of is asked for is not in the index."""
-
-    remedy = "Search for it by text first; a new product is in the index within seconds."
+    (
+        "entry", "owner", "type", "text", "subject_id", "chunk", "start", "end", "live", "offset",
+        "fingerprint", "encoder",
+    )
+)  # fmt: skip
+_OFFERED = ("product", "document")
+"""What is found where no type is asked for; dealers are found as the like of a dealer."""
 
 
 def fuse(lists: Mapping[str, Sequence[str]]) -> dict[str, float]:
@@ -63,6 +61,7 @@ class Searcher:
             OwnOrNone("dealer_id", request.dealer_id),
             *conditions(request.filters),
         ]
+        kinds = self._kinds(request)
         text, corrected = self._corrected(request)
         depth = max(_LEAST_DEPTH, _DEEPER * request.limit)
         found: dict[str, list[Found]] = {}
@@ -72,22 +71,34 @@ class Searcher:
             found["meaning"] = self.index.near(TEXT, vector, depth, wanted)
             found["words"] = self.index.matching(self._lexical.query(text), depth, wanted)
         if request.like is not None:
-            found["like"] = self._like(request.like, depth, wanted)
+            kind = request.like.partition("/")[0]
+            types = [AnyOf("type", [kind] if kind not in _OFFERED else _OFFERED)]
+            if "type" in request.filters or kinds == [TEXT]:
+                types = []
+            found |= alike(self.index, request.like, kinds, depth, [*wanted, *types])
         key = search_key(self._lexical.query(text).terms if text else (), request.like)
         held_out = self.weights.held_out(request.dealer_id, key)
         hits = self._hits(found, request, text, key, held_out)
         took_ms = (time.perf_counter() - began) * 1000
-        return Answer(hits, corrected, self.encoder.identity, took_ms, held_out)
+        used = [each for each in kinds if f"like-{each}" in found or (each == TEXT and text)]
+        return Answer(hits, corrected, self.encoder.identity, used, took_ms, held_out)
 
-    def _like(self, name: str, depth: int, wanted: Sequence[Condition]) -> list[Found]:
-        """What lies nearest to the middle of an owner's chunks, itself left out."""
-        chunks = [AnyOf("entry", [CHUNK]), AnyOf("owner", [name])]
-        vectors = [each.dense[TEXT] for each in self.index.scan(chunks, vectors=True)]
-        if not vectors:
-            raise NothingLikeItError(f"nothing in the index is called {name}")
-        middle = np.mean(vectors, axis=0).astype(np.float32)
-        near = self.index.near(TEXT, middle, depth + len(vectors), wanted)
-        return [each for each in near if each.fields["owner"] != name]
+    def _kinds(self, request: SearchRequest) -> list[str]:
+        """The kinds to search with. Raises SearchRequestError for one that cannot be."""
+        held = list(self.index.kinds)
+        if request.kinds is None:
+            return held
+        if missing := [each for each in request.kinds if each not in held]:
+            raise SearchRequestError(
+                f"the index holds no vectors of kind {', '.join(missing)}",
+                remedy=f"It has {', '.join(held)}; search.kinds names what it holds.",
+            )
+        if request.text and TEXT not in request.kinds:
+            raise SearchRequestError(
+                f"a text has no vector of kind {', '.join(request.kinds)}",
+                remedy="Add the kind text, or search for the like of something alone.",
+            )
+        return [each for each in held if each in request.kinds]
 
     def _corrected(self, request: SearchRequest) -> tuple[str, dict[str, str]]:
         """The text with misspelt words mended, and which they were."""
@@ -110,6 +121,18 @@ class Searcher:
                 at = end
         return "".join([*pieces, text[at:]]), corrected
 
+    def _texts(self, owners: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """What to show of owners that were found by another kind: the first chunk of each, else its name."""
+        if not owners:
+            return {}
+        found: dict[str, dict[str, Any]] = {owner: {"text": owner.partition("/")[2]} for owner in owners}
+        firsts = sorted(
+            self.index.scan([AnyOf("entry", [CHUNK]), AnyOf("owner", owners)]),
+            key=lambda each: each.fields.get("chunk", 0), reverse=True,
+        )  # fmt: skip
+        found |= {each.fields["owner"]: each.fields for each in firsts}
+        return found
+
     def _hits(
         self, found: Mapping[str, list[Found]], request: SearchRequest, text: str, key: str, held_out: bool
     ) -> list[Hit]:
@@ -124,16 +147,18 @@ class Searcher:
                     continue
                 ranked.setdefault(name, []).append(owner)
                 reasons[owner][name] = Reason(len(ranked[name]), each.score)
-                best.setdefault(owner, each)
+                if owner not in best or "text" not in best[owner].fields:
+                    best[owner] = each
         fused = fuse(ranked)
         weights = {owner: 1.0 if held_out else self.weights.weight(key, owner) for owner in fused}
         weighted = ((owner, score * weights[owner]) for owner, score in fused.items())
         scores = sorted(weighted, key=lambda each: (-each[1], each[0]))[: request.limit]
         asked = {word for word, _, _ in words(text)}
         stems = set(self._lexical.query(text).terms) if text else set()
+        texts = self._texts([owner for owner, _ in scores if "text" not in best[owner].fields])
         hits = []
         for owner, score in scores:
-            entry = best[owner].fields
+            entry = best[owner].fields | texts.get(owner, {})
             marked = [
                 (start, end)
                 for word, start, end in words(entry["text"])

@@ -9,6 +9,7 @@ after it.
 from __future__ import annotations
 
 import base64
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -42,16 +43,16 @@ class IndexAwayError(DealerIQError):
 
 @dataclass
 class IndexCheck:
-    """What was compared: chunks of the index, vectors looked at, and what was found."""
+    """What was compared: entries of the index, vectors looked at by kind, and what was found."""
 
-    chunks: int = 0
-    vectors: int = 0
+    entries: int = 0
+    vectors: Counter[str] = field(default_factory=Counter)
     findings: list[Finding] = field(default_factory=list)
 
 
 @dataclass
 class _Key:
-    """The records of one chunk: the newest before the index's position, and every one by offset."""
+    """The records of one key: the newest before the index's position, and every one by offset."""
 
     before: int = -1
     deleted: bool = True
@@ -61,11 +62,11 @@ class _Key:
 def verify_vectors(
     ask: Ask, broker: Broker, registry: Registry, *, sampled: bool, pause: Callable[[], None]
 ) -> IndexCheck:
-    """Compare every chunk, or some hundred of them. Raises IndexAwayError, KafkaUnavailableError."""
+    """Compare every vector, or some hundred of them. Raises IndexAwayError, KafkaUnavailableError."""
     about = ask("/index", None)
     kinds = {name: Encoding(**each) for name, each in about["kinds"].items()}
     ids: list[str] = about["ids"]
-    check = IndexCheck(chunks=len(ids))
+    check = IndexCheck(entries=len(ids))
     positions = {int(name.rpartition(":")[2]): at for name, at in about["positions"].items() if _of(name)}
     chosen = sorted(ids)[:: max(1, len(ids) // _SAMPLED)] if sampled else ids
     rows: dict[str, dict[str, Any]] = {}
@@ -77,7 +78,7 @@ def verify_vectors(
     keys = _read(broker, registry, ends, positions, set(chosen) if sampled else None, pause)
     for key, row in rows.items():
         check.findings += _compare(key, row, keys.get(key, _Key()), kinds)
-        check.vectors += 1
+        check.vectors[row["kind"] or "none"] += 1
     if not sampled:
         for key in keys.keys() - rows.keys():
             state = keys[key]
@@ -110,7 +111,7 @@ def _compare(key: str, row: dict[str, Any], state: _Key, kinds: Kinds) -> Iterat
     offset = row["offset"]
     record = state.by_offset.get(offset)
     if record is None and any(at > offset for at in state.by_offset):
-        return  # compaction has let it go: a newer record of the chunk is there, and will be folded
+        return  # compaction has let it go: a newer record of the key is there, and will be folded
     if record is None:
         yield _finding("extra-vector", key, "a record at its offset", offset, state.before)
     elif offset < state.before:
@@ -143,7 +144,7 @@ def _read(
     wanted: set[str] | None,
     pause: Callable[[], None],
 ) -> dict[str, _Key]:
-    """The records of each chunk; of the wanted ones only, where that is given."""
+    """The records of each key; of the wanted ones only, where that is given."""
     decoder, found = Decoder.of_topic(_TOPIC, registry.schema), dict[str, _Key]()
     for partition, key, offset, value in messages(broker, _TOPIC, ends, pause):
         if wanted is not None and key not in wanted:

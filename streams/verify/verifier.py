@@ -331,7 +331,7 @@ class Verifier:
         self.progress("comparing the index")
         check = verify_vectors(ask, self.broker, self.registry, sampled=sampled, pause=self.pause)
         report.add(check.findings)
-        report.index = {"chunks": check.chunks, "vectors": check.vectors}
+        report.index = {"entries": check.entries, **{f"{kind}_vectors": n for kind, n in check.vectors.items()}}
 
     def _models(self, report: Report, sampled: bool) -> None:
         """Champions, the versions of scores, and insights."""

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from connectors.vectors import AnyOf, Between, Encoding, Entry
@@ -11,11 +12,13 @@ from connectors.vectors.edge import EdgeIndex
 from connectors.vectors.lexical import Lexical
 from models.embedding import Owner, split
 from models.search.fields import CHUNK, FIELDS, KEYWORDS, NUMBERS, SearchRequestError, conditions, fields_of
+from models.search.likeness import NothingLikeItError
 from models.search.request import SearchRequest
-from models.search.searcher import NothingLikeItError, Searcher, fuse
+from models.search.searcher import Searcher, fuse
 from models.search.vocabulary import Vocabulary
 from models.search.weights import Weights
 from models.text import packaged_encoder
+from schemas.ids import event_id
 
 PRODUCTS = [
     {"product_id": "1", "name": "Whole milk 1 gal", "category": "DAIRY", "price": 3.0},
@@ -38,11 +41,25 @@ DOCUMENTS = [
 ]
 
 
+GRAPH = [
+    ("product/3", "a", (1.0, 0.0), "true"),
+    ("product/5", "a", (0.9, 0.1), "true"),
+    ("product/1", "a", (0.0, 1.0), "true"),
+    ("product/9", "a", (1.0, 0.01), "false"),
+    ("product/2", "b", (1.0, 0.0), "true"),
+    ("dealer/x", "a", (0.99, 0.02), "true"),
+    ("dealer/y", "a", (0.7, 0.7), "true"),
+    ("dealer/z", "a", (0.0, 1.0), "true"),
+]
+"""Owner, version of the encoder, vector, and whether it may be found."""
+
+
 @pytest.fixture(scope="module")
 def searcher(tmp_path_factory):
     encoder, lexical, vocabulary = packaged_encoder(), Lexical(), Vocabulary()
     folder = tmp_path_factory.mktemp("index") / "v"
-    index = EdgeIndex(folder, {"text": Encoding(encoder.identity, encoder.dimension)}, KEYWORDS, NUMBERS)
+    kinds = {"text": Encoding(encoder.identity, encoder.dimension), "graph": Encoding("graph-test", 2)}
+    index = EdgeIndex(folder, kinds, KEYWORDS, NUMBERS)
     for topic, kind, records in (("products", "product", PRODUCTS), ("documents", "document", DOCUMENTS)):
         for record in records:
             owner = Owner(kind, record[f"{kind}_id"])
@@ -55,6 +72,14 @@ def searcher(tmp_path_factory):
                 } | fields_of(kind, record)  # fmt: skip
                 index.put([Entry(chunk.id, fields, {"text": vector}, lexical.document(chunk.text))])
                 vocabulary.add(chunk.text)
+    for owner, space, vector, live in GRAPH:
+        kind, _, identity = owner.partition("/")
+        given = next((each for each in PRODUCTS if f"product/{each['product_id']}" == owner), {})
+        fields = {
+            "entry": "graph", "owner": owner, "type": kind, "subject_id": identity, "live": live, "offset": 1,
+            "encoder": f"graph-test@{space}",
+        } | (fields_of(kind, given) if given else {})  # fmt: skip
+        index.put([Entry(event_id("graph", owner), fields, {"graph": np.array(vector, np.float32)})])
     yield Searcher(index, encoder, vocabulary)
     index.close()
 
@@ -100,13 +125,71 @@ def test_filters_hold_for_every_hit(searcher):
 
 
 def test_what_is_like_a_thing_leaves_it_out_and_goes_with_a_text(searcher):
-    alone = searcher.search(SearchRequest(like="product/3", filters={"type": "product"}))
+    alone = searcher.search(SearchRequest(like="product/3", kinds=["text"], filters={"type": "product"}))
     assert ids(alone)[0] == "product/4"
     assert "product/3" not in ids(alone)
     both = searcher.search(SearchRequest(text="milk", like="product/3", limit=3))
     assert {"product/1"} & set(ids(both))
     with pytest.raises(NothingLikeItError, match="nothing in the index is called product/99"):
         searcher.search(SearchRequest(like="product/99"))
+
+
+def test_what_is_like_a_product_is_found_by_each_kind_of_vector_that_it_has(searcher):
+    answer = searcher.search(SearchRequest(like="product/3"))
+    assert answer.kinds == ["text", "graph"]
+    why = {f"{each.type}/{each.id}": each.why for each in answer.hits}
+    assert why["product/4"].keys() == {"like-text"}
+    assert why["product/5"].keys() == {"like-text", "like-graph"}
+    assert why["product/5"]["like-graph"].rank == 1
+    assert why["product/5"]["like-graph"].score == pytest.approx(0.9 / np.hypot(0.9, 0.1), abs=1e-3)
+    assert why["product/1"]["like-graph"].rank == 2
+    # What has no graph vector of its own is found by its text alone, and so is what is in another space.
+    assert {name for name, each in why.items() if "like-graph" in each} == {"product/5", "product/1"}
+    assert "product/9" not in why  # it is deleted
+    assert searcher.search(SearchRequest(like="product/4")).kinds == ["text"]
+
+
+def test_kinds_are_chosen_and_what_has_no_chunk_shows_its_text_all_the_same(searcher):
+    answer = searcher.search(SearchRequest(like="product/3", kinds=["graph"]))
+    assert ids(answer) == ["product/5", "product/1"]
+    assert answer.hits[0].text.startswith("Birthday candles")
+    assert answer.hits[0].fields["price"] == 2.0
+    assert answer.hits[0].fields.keys() == {"product_id", "name", "category", "price"}
+    filtered = SearchRequest(like="product/3", kinds=["graph"], filters={"category": "DAIRY"})
+    assert ids(searcher.search(filtered)) == ["product/1"]
+    text = searcher.search(SearchRequest(like="product/3", kinds=["text"]))
+    assert all(each.why.keys() == {"like-text"} for each in text.hits)
+    both = searcher.search(SearchRequest(text="candles", like="product/3", filters={"type": "product"}))
+    assert both.hits[0].id == "5"
+    assert both.hits[0].why.keys() == {"meaning", "words", "like-text", "like-graph"}
+
+
+def test_dealers_are_found_as_the_like_of_a_dealer_and_never_among_products(searcher):
+    assert ids(searcher.search(SearchRequest(like="dealer/x"))) == ["dealer/y", "dealer/z"]
+    assert not any("dealer" in each for each in ids(searcher.search(SearchRequest(like="product/3"))))
+    asked = SearchRequest(like="product/3", kinds=["graph"], filters={"type": "dealer"})
+    (hit, *_) = searcher.search(asked).hits
+    assert (hit.type, hit.id, hit.text) == ("dealer", "x", "x")
+
+
+@pytest.mark.parametrize(
+    ("request_", "told"),
+    [
+        ({"text": "saw", "kinds": ["image"]}, "holds no vectors of kind image"),
+        ({"text": "saw", "kinds": ["graph"]}, "a text has no vector of kind graph"),
+        (
+            {"like": "product/4", "kinds": ["graph"]},
+            "product/4 has no vector of kind graph, only of text",
+        ),
+        ({"like": "product/4", "kinds": []}, "kinds is empty"),
+        ({"like": "product/4", "kinds": [3]}, "kinds holds what is no text"),
+        ({"like": "product/4", "kinds": "graph"}, "kinds is of type str"),
+    ],
+)
+def test_kinds_that_cannot_be_searched_with_are_refused(searcher, request_, told):
+    with pytest.raises(SearchRequestError, match=told) as caught:
+        searcher.search(SearchRequest.of(request_))
+    assert caught.value.remedy
 
 
 @pytest.mark.parametrize(
