@@ -25,7 +25,11 @@ if TYPE_CHECKING:
 __all__ = ["TrainingStoppedError", "child", "interpreter", "mirror", "record", "train"]
 
 _HOUSE = Path(__file__).parents[1]
-_NEEDED = ("lightgbm", "mlflow", "sklearn", "onnxmltools")
+_NEEDED = {
+    "train": ("lightgbm", "mlflow", "sklearn", "onnxmltools"),
+    "encoders": ("torch", "sentence_transformers", "onnxscript", "efficientnet_lite_pytorch"),
+}
+"""Environment → what its work cannot do without."""
 
 
 class TrainingStoppedError(DealerIQError):
@@ -35,16 +39,16 @@ class TrainingStoppedError(DealerIQError):
     exit_code = 4
 
 
-def interpreter(progress: Callable[[str], None] = lambda line: None) -> str:
-    """Return the interpreter that trainings run in: this one where it has what they need, else `.venv-train`'s.
+def interpreter(progress: Callable[[str], None] = lambda line: None, environment: str = "train") -> str:
+    """Return the interpreter of an environment: this one where it has what that one has, else `.venv-NAME`'s.
 
     That one is installed the first time. Raises EnvironmentUnavailableError.
     """
-    if all(find_spec(name) for name in _NEEDED):
+    if all(find_spec(name) for name in _NEEDED[environment]):
         return sys.executable
     from dealeriq.runtime.environments import ensure_environment
 
-    programs = ensure_environment("train", progress)
+    programs = ensure_environment(environment, progress)
     (site,) = (programs.parent / "lib").glob("python3.*/site-packages")
     house = site / "dealeriq-house.pth"  # behind its own packages on the path
     if not house.exists() or house.read_text().strip() != str(_HOUSE):
@@ -63,7 +67,7 @@ def child(
 ) -> Any:
     """Run a module of `models` (`training.run`) with a job in the training environment; return its answer.
 
-    `python` is another interpreter, for what needs no package of that environment. The module's lines go to
+    `python` is another interpreter, for what needs other packages or none. The module's lines go to
     stderr. Raises ChildFailedError, TrainingStoppedError, EnvironmentUnavailableError.
     """
     from models.training.child import read_answer

@@ -8,6 +8,8 @@ from typing import Literal
 
 from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, SecretStr
 
+from models.providers import Provider
+
 __all__ = [
     "CanarySettings",
     "EmbeddingSettings",
@@ -23,8 +25,16 @@ class TextSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
 
-    model: Path | None = Field(None, description="ONNX file of the encoder; unset: the one a package carries")
-    tokenizer: Path | None = Field(None, description="its tokenizer.json; unset: the one a package carries")
+    model: Path | None = Field(
+        None,
+        description="folder of `dealeriq encoders export`, or an ONNX file; unset: what a package carries",
+    )
+    tokenizer: Path | None = Field(
+        None, description="tokenizer.json of an ONNX file; unset: the one a package carries"
+    )
+    provider: Provider = Field(
+        "auto", description="what the encoder runs on; auto: TensorRT, CUDA or the CPU, the first that is there"
+    )
     threads: int = Field(1, ge=1, le=256, description="threads of one batch's arithmetic")
     batch_size: int = Field(32, ge=1, le=1024, description="texts encoded together, of similar length")
     max_tokens: int = Field(256, ge=8, le=8192, description="tokens read of a text; the rest is cut off")
@@ -53,7 +63,7 @@ class RuntimeSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
 
-    provider: Literal["auto", "tensorrt", "cuda", "cpu"] = Field(
+    provider: Provider = Field(
         "auto", description="what models run on; auto: TensorRT, CUDA or the CPU, the first that is there"
     )
     threads: int = Field(

@@ -2,7 +2,7 @@
 # Rewrites the lock files from the .in files beside them. Run it in the prepared environment.
 set -eu
 cd "$(dirname "$0")"
-for set in run train dev peers; do
+for set in run train encoders dev peers; do
   # The peers are measured as their users install them: nothing is overridden.
   [ "$set" = peers ] && with= || with='--override overrides.in'
   # shellcheck disable=SC2086

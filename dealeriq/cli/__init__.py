@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "recommend": ("dealeriq.cli.recommend", "Recommend products to a dealer."),
     "graph": ("dealeriq.cli.graph", "Ask the graph: bought together, compatible, dealers alike."),
     "models": ("dealeriq.cli.models", "List, train, compare, promote and roll back models."),
+    "encoders": ("dealeriq.cli.encoders", "Export encoders to ONNX, and list them."),
     "warehouse": ("dealeriq.cli.warehouse", "Build, test and list the warehouse over the lake."),
     "insights": ("dealeriq.cli.insights", "Follow insights, and explain one."),
     "verify": ("dealeriq.cli.verify", "Compare every store with the log."),

@@ -15,25 +15,13 @@ from numpy.typing import NDArray
 from models.artifact import ArtifactError, Description, load
 from models.inputs import InputsError, assemble
 from models.oip.call import TensorInfo
+from models.providers import providers
 from models.settings import RuntimeSettings
 
-__all__ = ["RuntimeSettings", "Session", "providers"]
+__all__ = ["RuntimeSettings", "Session"]
 
 Vectors = NDArray[np.float32]
 _WARM_UP = (1, 16, 256)  # sizes of batches that are answered before the first real one
-_ORDER = ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider")
-
-
-def providers(wanted: str = "auto") -> list[str]:
-    """Return ONNX Runtime's providers in the order to try: TensorRT, CUDA, CPU, of those that are there.
-
-    `wanted` other than "auto" (tensorrt, cuda, cpu) starts at that one; the CPU is always the last.
-    """
-    import onnxruntime
-
-    there = onnxruntime.get_available_providers()
-    start = {"auto": 0, "tensorrt": 0, "cuda": 1, "cpu": 2}[wanted]
-    return [each for each in _ORDER[start:] if each in there]
 
 
 class Session:

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
+from models.encoding import Encoder, EncoderError, EncoderUnavailableError
 from models.settings import TextSettings
-from models.text.encoder import Encoder, EncoderError, EncoderUnavailableError
 from models.text.onnx import OnnxTextEncoder, packaged_encoder
 
 __all__ = [

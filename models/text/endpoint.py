@@ -12,13 +12,20 @@ from typing import Any
 import httpx
 import numpy as np
 
+from models.encoding import Encoder, EncoderError, EncoderUnavailableError, Vectors
 from models.settings import TextSettings
-from models.text.encoder import Encoder, EncoderError, EncoderUnavailableError, TextRefusedError, Vectors
+from schemas.errors import ContractError
 
-__all__ = ["EndpointTextEncoder"]
+__all__ = ["EndpointTextEncoder", "TextRefusedError"]
 
 _CHARACTERS_A_TOKEN = 4
 _DAY_S = 86_400
+
+
+class TextRefusedError(ContractError):
+    """The service does not take this one text."""
+
+    remedy = "Shorten it (text.max_tokens cuts what is longer), or look at what the service says about it."
 
 
 class EndpointTextEncoder(Encoder):
@@ -74,7 +81,7 @@ class EndpointTextEncoder(Encoder):
 
     def encode(self, batch: Sequence[str]) -> Vectors:
         """Return float32 [len(batch), dimension], rows of length 1, in the batch's order."""
-        longest = self.max_tokens * _CHARACTERS_A_TOKEN
+        longest = self._settings.max_tokens * _CHARACTERS_A_TOKEN
         texts = [" ".join(text.split())[:longest] or " " for text in batch]
         size = self._settings.endpoint_batch
         parts = [self._part(texts[start : start + size]) for start in range(0, len(texts), size)]

@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from models.encoding import DESCRIPTION, Encoder, EncoderError, EncoderFolder, TextPart, Vectors
+from models.encoding.session import open_session
 from models.settings import TextSettings
-from models.text.encoder import Encoder, EncoderError, Vectors
 
 __all__ = ["OnnxTextEncoder", "packaged_encoder"]
 
@@ -30,55 +31,70 @@ class OnnxTextEncoder(Encoder):
     """An ONNX file with inputs `input_ids` and `attention_mask` (and maybe `token_type_ids`), and as its first
     output the last hidden state [batch, tokens, dimension] or a vector for each text [batch, dimension].
 
-    The version is the hash of both files, so that vectors of other weights are never taken for these.
+    The version is the hash of both files, so that vectors of other weights are never taken for these; an
+    exported folder has its own. Raises EncoderError.
     """
 
-    def __init__(self, model: Path, tokenizer: Path, name: str, settings: TextSettings | None = None) -> None:
-        import onnxruntime
+    def __init__(
+        self,
+        model: Path,
+        tokenizer: Path,
+        name: str,
+        settings: TextSettings | None = None,
+        *,
+        part: TextPart | None = None,
+        version: str | None = None,
+    ) -> None:
         from tokenizers import Tokenizer
 
         settings = settings or TextSettings()
         words = _read(tokenizer)
-        version = hashlib.sha256(_read(model) + words).hexdigest()[:12]
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = settings.threads
-        options.inter_op_num_threads = 1
-        # A spinning thread takes a core from the services beside us and saves little in batches of 20 ms.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        # Lengths differ from batch to batch: an arena would keep the memory of the longest for ever.
-        options.enable_cpu_mem_arena = False
-        options.enable_mem_pattern = False
-        options.log_severity_level = 3
-        try:
-            self._session = onnxruntime.InferenceSession(
-                str(model), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:
-            raise EncoderError(f"{model} is not an ONNX model that runs here: {error}") from error
+        self.version = version or hashlib.sha256(_read(model) + words).hexdigest()[:12]
+        self._session = open_session(model, settings.threads, settings.provider)
         try:
             self._tokenizer = Tokenizer.from_buffer(words)
         except Exception as error:
             raise EncoderError(f"{tokenizer} is not a tokenizer.json: {error}") from error
+        self.name = name
+        self.max_tokens = min(settings.max_tokens, part.max_tokens) if part else settings.max_tokens
         self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(settings.max_tokens)
+        self._tokenizer.enable_truncation(self.max_tokens)
         self._inputs = [each.name for each in self._session.get_inputs()]
         self._output = self._session.get_outputs()[0].name
         self._batch_size = settings.batch_size
-        padding = self._tokenizer.token_to_id("[PAD]")
+        padding = part.padding if part else self._tokenizer.token_to_id("[PAD]")
         self._padding = 0 if padding is None else padding
+        self._prefix, self._lower = (part.prefix, part.lower) if part else ("", False)
         if not {"input_ids", "attention_mask"} <= set(self._inputs):
             raise EncoderError(f"{model} takes {self._inputs}, not input_ids and attention_mask")
-        self.name = name
-        self.version = version
-        self.max_tokens = settings.max_tokens
         self.dimension = int(self._run([self._tokenizer.encode("a").ids]).shape[1])
+
+    @classmethod
+    def of_folder(cls, folder: Path, settings: TextSettings | None = None) -> OnnxTextEncoder:
+        """Return the encoder that `dealeriq encoders export` wrote. Raises EncoderError."""
+        told = EncoderFolder.read(folder)
+        if told.text is None:
+            raise EncoderError(f"{folder} encodes no texts", remedy="Name the folder of a model of texts.")
+        found = cls(
+            folder / told.text.model,
+            folder / told.text.tokenizer,
+            told.name,
+            settings,
+            part=told.text,
+            version=told.version,
+        )
+        if found.dimension != told.dimension:
+            raise EncoderError(
+                f"{folder} gives {found.dimension} numbers, and its description says {told.dimension}"
+            )
+        return found
 
     def encode(self, batch: Sequence[str]) -> Vectors:
         """Return float32 [len(batch), dimension], rows of length 1, in the batch's order."""
         found = np.empty((len(batch), self.dimension), dtype=np.float32)
         if not batch:
             return found
-        tokens = [each.ids for each in self._tokenizer.encode_batch_fast([_clean(text) for text in batch])]
+        tokens = [each.ids for each in self._tokenizer.encode_batch_fast([self._clean(text) for text in batch])]
         order = sorted(range(len(tokens)), key=lambda at: len(tokens[at]))
         start = 0
         while start < len(order):
@@ -89,6 +105,11 @@ class OnnxTextEncoder(Encoder):
             found[part] = self._run([tokens[at] for at in part])
             start = stop
         return found
+
+    def _clean(self, text: str) -> str:
+        """One space between words: how a text was wrapped says nothing of its meaning."""
+        cleaned = " ".join(text.split())
+        return self._prefix + (cleaned.lower() if self._lower else cleaned)
 
     def _fits(self, texts: int, longest: int) -> bool:
         """Long texts go in smaller batches: memory grows with the square of the length."""
@@ -113,19 +134,18 @@ class OnnxTextEncoder(Encoder):
 
 
 def packaged_encoder(settings: TextSettings | None = None) -> OnnxTextEncoder:
-    """Return the encoder of the settings: its own files, or MiniLM-L6 (384 numbers) from the demo's packages.
+    """Return the encoder of the settings: an exported folder, its own files, or MiniLM-L6 (384 numbers) from
+    the demo's packages.
 
     Raises EncoderError when a file is absent or unfit.
     """
     settings = settings or TextSettings()
+    if settings.model is not None and (settings.model.is_dir() or settings.model.name == DESCRIPTION):
+        folder = settings.model if settings.model.is_dir() else settings.model.parent
+        return OnnxTextEncoder.of_folder(folder, settings)
     model = settings.model or _carried(*_MODEL)
     tokenizer = settings.tokenizer or _carried(*_TOKENIZER)
     return OnnxTextEncoder(model, tokenizer, _NAME if settings.model is None else model.stem, settings)
-
-
-def _clean(text: str) -> str:
-    """One space between words: how a text was wrapped says nothing of its meaning."""
-    return " ".join(text.split())
 
 
 def _carried(package: str, path: str) -> Path:

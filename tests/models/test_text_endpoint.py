@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from models.text import EncoderError, EncoderUnavailableError, TextSettings, text_encoder
-from models.text.encoder import TextRefusedError
-from models.text.endpoint import EndpointTextEncoder
+from models.text.endpoint import EndpointTextEncoder, TextRefusedError
 
 Reply = tuple[int, dict[str, Any], dict[str, str]]
 

