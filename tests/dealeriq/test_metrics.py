@@ -2,7 +2,7 @@
 
 import urllib.request
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.exposition import generate_latest
@@ -12,6 +12,7 @@ from streams.metrics import BatchHistogram, StageMeters, start_server
 VALUES = st.lists(st.floats(0, 100, allow_nan=False), max_size=50)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(VALUES)
 def test_a_batch_counts_as_the_library_counts_single_values(values: list[float]) -> None:
     buckets = (0.1, 1.0, 10.0)
