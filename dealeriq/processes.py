@@ -290,6 +290,12 @@ def embed_agent(settings: Settings) -> None:
     _agent(settings, "embed-agent")
 
 
+def image_agent(settings: Settings) -> None:
+    """Encode what changed of products' pictures."""
+    _stand_back(5)  # a picture is a tenth of a second's work: texts go first
+    _agent(settings, "image-agent")
+
+
 def search(settings: Settings) -> None:
     """Keep the index true to its topics, and answer searches."""
     from dealeriq.search.process import run
@@ -339,6 +345,7 @@ PROCESSES: dict[str, Callable[[Settings], None]] = {
     "chat-agent": chat_agent,
     "label-view": label_view,
     "embed-agent": embed_agent,
+    "image-agent": image_agent,
     "search": search,
     "score-view": score_view,
     "line-scorer": line_scorer,
@@ -421,6 +428,7 @@ def _agent(settings: Settings, name: str) -> None:
         text=settings.text,
         metrics_port=port,
         redis=settings.redis,
+        image=settings.image,
     )
     if code:
         raise SystemExit(code)

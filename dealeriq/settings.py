@@ -34,6 +34,7 @@ from dealeriq.warehouse.settings import WarehouseSettings
 from models.settings import (
     CanarySettings,
     EmbeddingSettings,
+    ImageSettings,
     MonitorSettings,
     RuntimeSettings,
     TextSettings,
@@ -53,6 +54,7 @@ __all__ = [
     "FlinkSettings",
     "GraphSettings",
     "HttpSettings",
+    "ImageSettings",
     "InferenceSettings",
     "InsightSettings",
     "MonitorSettings",
@@ -162,6 +164,7 @@ class Settings(BaseSettings):
     features: FeatureSettings = Field(default_factory=lambda: FeatureSettings())
     agents: AgentSettings = Field(default_factory=lambda: AgentSettings())
     text: TextSettings = Field(default_factory=lambda: TextSettings())
+    image: ImageSettings = Field(default_factory=lambda: ImageSettings())
     runtime: RuntimeSettings = Field(default_factory=lambda: RuntimeSettings())
     trainer: TrainerSettings = Field(default_factory=lambda: TrainerSettings())
     monitors: MonitorSettings = Field(default_factory=lambda: MonitorSettings())

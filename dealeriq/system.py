@@ -15,6 +15,7 @@ from dealeriq.runtime.services.probe import answers
 
 __all__ = [
     "GRAPH",
+    "IMAGES",
     "INFERENCE",
     "LINES",
     "PROCESSES",
@@ -42,6 +43,8 @@ PROCESSES = (
 )
 SEARCH = ("embed-agent", "search")
 """What runs beside them with search.enabled."""
+IMAGES = ("image-agent",)
+"""What runs beside them with image.enabled."""
 INFERENCE = ("inference",)
 """What runs beside them with inference.enabled."""
 GRAPH = ("graph-view",)
@@ -87,6 +90,7 @@ class System:
         names = [
             *PROCESSES,
             *(SEARCH if settings.search.enabled else ()),
+            *(IMAGES if settings.image.enabled else ()),
             *(GRAPH if settings.graph.enabled else ()),
             *(SCORING if settings.scoring.enabled else ()),
             *(LINES if settings.scoring.enabled and settings.scoring.lines else ()),

@@ -13,6 +13,7 @@ from models.providers import Provider
 __all__ = [
     "CanarySettings",
     "EmbeddingSettings",
+    "ImageSettings",
     "MonitorSettings",
     "RuntimeSettings",
     "TextSettings",
@@ -55,6 +56,35 @@ class TextSettings(BaseModel):
         None,
         ge=1,
         description="most tokens a process has encoded a day (UTC), by the service's count; unset: no limit",
+    )
+
+
+class ImageSettings(BaseModel):
+    """Which image encoder runs, whose pictures it may read, and how large they may be."""
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+    enabled: bool = Field(
+        False, description="whether the agent that encodes products' pictures runs with the local system"
+    )
+    model: Path | None = Field(None, description="folder of `dealeriq encoders export` of a model of images")
+    provider: Provider = Field(
+        "auto", description="what the encoder runs on; auto: TensorRT, CUDA or the CPU, the first that is there"
+    )
+    threads: int = Field(1, ge=1, le=256, description="threads of one batch's arithmetic")
+    batch_size: int = Field(8, ge=1, le=1024, description="pictures encoded together")
+    folder: Path | None = Field(None, description="folder that `file:` addresses may name; unset: none is read")
+    hosts: list[str] = Field(
+        [], description="hosts that `https:` and `http:` addresses may name, `name` or `name:port`"
+    )
+    fetchers: int = Field(8, ge=1, le=256, description="addresses fetched at once")
+    most_bytes: int = Field(10_000_000, ge=1, description="most bytes of a picture's file")
+    most_pixels: int = Field(
+        40_000_000, ge=1, le=80_000_000, description="most pixels of a picture, width times height"
+    )
+    timeout_s: float = Field(10.0, gt=0, description="longest time to fetch one picture, s")
+    patience_s: float = Field(
+        60.0, ge=0, description="how long an address that does not answer is tried, then it is a dead letter, s"
     )
 
 

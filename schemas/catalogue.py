@@ -182,7 +182,7 @@ def _catalogue() -> Mapping[str, Topic]:
             "product_id",
             "catalogue",
             source,
-            "embed-agent vector-view graph-view flink lake",
+            "embed-agent image-agent vector-view graph-view flink lake",
             inbound=True,
             compacted=True,
         ),
@@ -218,7 +218,12 @@ def _catalogue() -> Mapping[str, Topic]:
         _declare("scores", "dealer_id", "models", "score-view line-scorer", "flink lake"),
         _declare("insights", "dealer_id", "models", "flink", "insight-view apps lake"),
         _declare(
-            "embeddings", "chunk_id", "models", "embed-agent graph-view", "vector-view lake", compacted=True
+            "embeddings",
+            "chunk_id",
+            "models",
+            "embed-agent image-agent graph-view",
+            "vector-view lake",
+            compacted=True,
         ),
         _declare("retraining.requests", "model", "models", "drift people", "trainer", partitions=1),
         # The registry of models is a fold of all of it, from the first record on.

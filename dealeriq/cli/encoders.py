@@ -17,7 +17,8 @@ app = typer.Typer(help="Export encoders, and list them.", no_args_is_help=True, 
 @app.command()
 def export(
     source: Annotated[
-        str, typer.Argument(help="A model's folder, or its name on the hub.", metavar="NAME_OR_PATH")
+        str,
+        typer.Argument(help="A folder, a name on the hub, or efficientnet-lite0.", metavar="NAME_OR_PATH"),
     ],
     to: Annotated[
         Path | None, typer.Option(help="The folder to write; default: encoders/NAME in the data folder.")
@@ -26,9 +27,10 @@ def export(
 ) -> None:
     """Write a model as a folder of ONNX files that needs no torch.
 
-    Takes any sentence-transformers or transformers model of texts. The export is compared with its source, each
-    text alone and in a padded batch; below a cosine of 0.9999 it is refused. Runs in an environment of its own,
-    6 GB, which the first export installs. A folder that is there already is never written over.
+    Takes any sentence-transformers model; of transformers models of texts, of images (ViT, ResNet) and of both
+    (CLIP); and efficientnet-lite0, which comes with the environment. The export is compared with its source,
+    each input alone and all in one batch; below a cosine of 0.9999 it is refused. Runs in an environment of its
+    own, 6 GB, which the first export installs. A folder that is there already is never written over.
 
     Example: dealeriq encoders export sentence-transformers/all-MiniLM-L6-v2
     """
@@ -56,7 +58,8 @@ def export(
         f"dealeriq: {identity}, {told.dimension} numbers, cosine to its source at least {lowest:.5f}",
         file=sys.stderr,
     )
-    print(f'dealeriq: to use it, set text.model = "{folder}"', file=sys.stderr)
+    parts = [name for name, part in (("text", told.text), ("image", told.image)) if part]
+    print(f'dealeriq: to use it, set {parts[-1]}.model = "{folder}"', file=sys.stderr)
 
 
 def _say(line: str) -> None:

@@ -30,13 +30,15 @@ def export(job: dict[str, Any]) -> dict[str, Any]:
 
     Raises EncoderExportError, ParityError, EncoderError.
     """
+    from models.export.image_encoder import export_image, export_pair
     from models.export.text_encoder import export_text
 
     source, folder = str(job["source"]), Path(job["folder"])
     folder.parent.mkdir(parents=True, exist_ok=True)
     made = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        told = export_text(source, made)
+        write = {"text": export_text, "image": export_image, "pair": export_pair}[_kind(source)]
+        told = write(source, made)
         told = told.model_copy(update={"name": name_of(source), "source": source})
         return told.save(made, folder).model_dump()
     except (OSError, ValueError, ImportError) as error:
@@ -44,6 +46,26 @@ def export(job: dict[str, Any]) -> dict[str, Any]:
         raise EncoderExportError(f"{source} cannot be exported: {first[0]}") from error
     finally:
         shutil.rmtree(made, ignore_errors=True)
+
+
+def _kind(source: str) -> str:
+    """Whether a model is of texts, of images, or a pair of both in one space."""
+    from models.export.image_encoder import CARRIED
+
+    if source == CARRIED:
+        return "image"
+    if (Path(source) / "modules.json").exists():  # sentence-transformers writes it
+        return "text"
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(source)
+    if hasattr(config, "vision_config") and hasattr(config, "text_config"):
+        if config.model_type != "clip":
+            raise ValueError(
+                f"of models of texts and images those of type clip are, and this is {config.model_type}"
+            )
+        return "pair"
+    return "image" if hasattr(config, "num_channels") else "text"
 
 
 def name_of(source: str) -> str:

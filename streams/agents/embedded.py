@@ -1,9 +1,9 @@
 """What is embedded: a small view in the online store of each owner's chunks, so that nothing is encoded twice.
 
-One key an owner, `dealeriq:embedded:<type>/<id>`, holding a JSON list [event_time ms, fingerprint of all
-chunks, chunk ids, ids on their way]. The embed agent writes what is on its way before Kafka has it, and what is
-there after Kafka has it and before its source counts as done: so a crash encodes at most the batch in flight
-again, and leaves no chunk behind that nobody knows.
+One key an owner, `dealeriq:embedded:<type>/<id>` (of pictures `dealeriq:embedded-image:<type>/<id>`), holding a
+JSON list [event_time ms, fingerprint of all chunks, chunk ids, ids on their way]. The agent writes what is on
+its way before Kafka has it, and what is there after Kafka has it and before its source counts as done: so a
+crash encodes at most the batch in flight again, and leaves no chunk behind that nobody knows.
 """
 
 from __future__ import annotations
@@ -32,16 +32,20 @@ class Known(NamedTuple):
 
 
 class Embedded:
-    """Reads and writes what is known through a redis-py client; errors are the client's own."""
+    """Reads and writes what is known through a redis-py client; errors are the client's own.
 
-    def __init__(self, redis: Any) -> None:
+    `kind` of encoder: each kind knows for itself.
+    """
+
+    def __init__(self, redis: Any, kind: str = "text") -> None:
         self._redis = redis
+        self._prefix = "dealeriq:embedded" if kind == "text" else f"dealeriq:embedded-{kind}"
 
     def read(self, owners: Sequence[Owner]) -> list[Known | None]:
         """Return what is known of each owner, None for one never seen; one round trip."""
         if not owners:
             return []
-        found = self._redis.mget([_key(owner) for owner in owners])
+        found = self._redis.mget([self._key(owner) for owner in owners])
         return [None if value is None else Known(*orjson.loads(value)) for value in found]
 
     def write(self, changes: Iterable[tuple[Owner, Known | None]]) -> None:
@@ -50,14 +54,13 @@ class Embedded:
         stored: dict[str, bytes] = {}
         for owner, known in changes:
             if known is None:
-                forgotten.append(_key(owner))
+                forgotten.append(self._key(owner))
             else:
-                stored[_key(owner)] = orjson.dumps(list(known))
+                stored[self._key(owner)] = orjson.dumps(list(known))
         if stored:
             self._redis.mset(stored)
         if forgotten:
             self._redis.delete(*forgotten)
 
-
-def _key(owner: Owner) -> str:
-    return f"dealeriq:embedded:{owner}"
+    def _key(self, owner: Owner) -> str:
+        return f"{self._prefix}:{owner}"

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from connectors.images import ImageSource
 from connectors.kafka import ensure_topics, producer
 from connectors.redis import connect
 from connectors.registry import Registry
 from connectors.settings import KafkaSettings, RedisSettings, RegistrySettings
+from models.image import image_encoder
+from models.settings import ImageSettings
 from models.text import TextSettings, text_encoder
 from schemas.errors import DealerIQError
 from streams.agents.chats import ChatStage
 from streams.agents.embed import EmbedStage
 from streams.agents.embedded import Embedded
+from streams.agents.images import ImageStage
 from streams.agents.reading import Reader
 from streams.agents.settings import AgentSettings
 from streams.agents.stage import Stage
@@ -30,17 +35,40 @@ class UnknownAgentError(DealerIQError):
     exit_code = 2
 
 
-def _chats(agents: AgentSettings, text: TextSettings, redis: RedisSettings) -> Stage:
-    return ChatStage(Reader(text_encoder(text, ENCODER_TOKENS.inc), agents.remembered_readings))
+@dataclass(frozen=True)
+class _Given:
+    """What the settings say of the agents."""
+
+    agents: AgentSettings = field(default_factory=AgentSettings)
+    text: TextSettings = field(default_factory=TextSettings)
+    redis: RedisSettings = field(default_factory=RedisSettings)
+    image: ImageSettings = field(default_factory=ImageSettings)
 
 
-def _embed(agents: AgentSettings, text: TextSettings, redis: RedisSettings) -> Stage:
-    return EmbedStage(text_encoder(text, ENCODER_TOKENS.inc), Embedded(connect(redis)))
+def _chats(given: _Given) -> Stage:
+    return ChatStage(Reader(text_encoder(given.text, ENCODER_TOKENS.inc), given.agents.remembered_readings))
 
 
-AGENTS: dict[str, Callable[[AgentSettings, TextSettings, RedisSettings], Stage]] = {
+def _embed(given: _Given) -> Stage:
+    return EmbedStage(text_encoder(given.text, ENCODER_TOKENS.inc), Embedded(connect(given.redis)))
+
+
+def _images(given: _Given) -> Stage:
+    image = given.image
+    source = ImageSource(
+        folder=image.folder,
+        hosts=image.hosts,
+        most_bytes=image.most_bytes,
+        timeout_s=image.timeout_s,
+        patience_s=image.patience_s,
+    )
+    return ImageStage(image_encoder(image), Embedded(connect(given.redis), "image"), source, image.fetchers)
+
+
+AGENTS: dict[str, Callable[[_Given], Stage]] = {
     "chat-agent": _chats,
     "embed-agent": _embed,
+    "image-agent": _images,
 }
 
 
@@ -53,6 +81,7 @@ def main(
     text: TextSettings | None = None,
     metrics_port: int | None = None,
     redis: RedisSettings | None = None,
+    image: ImageSettings | None = None,
 ) -> int:
     """Run one agent until it is told to stop; return the process's exit code.
 
@@ -61,8 +90,9 @@ def main(
     """
     if name not in AGENTS:
         raise UnknownAgentError(f"no agent is called {name!r}; there are {', '.join(AGENTS)}")
-    agents, text = agents or AgentSettings(), text or TextSettings()
-    stage = AGENTS[name](agents, text, redis or RedisSettings())
+    agents = agents or AgentSettings()
+    given = _Given(agents, text or TextSettings(), redis or RedisSettings(), image or ImageSettings())
+    stage = AGENTS[name](given)
     ensure_topics(kafka, [*stage.sources, *(f"{each}.dlq" for each in stage.sources), stage.target])
     meters = StageMeters(name)
     if metrics_port is not None:

@@ -1,5 +1,6 @@
 """Export through the command, in the environment that the lock describes, of models made by code."""
 
+import io
 import json
 import subprocess
 import sys
@@ -7,10 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image, ImageDraw
 from typer.testing import CliRunner
 
 from dealeriq.cli.encoders import app
 from dealeriq.training import interpreter
+from models.image import image_encoder
+from models.settings import ImageSettings
 from models.text import TextSettings, text_encoder
 
 pytestmark = pytest.mark.timeout(1_500)  # the environment is 6 GB, once
@@ -27,6 +31,34 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    return np.einsum("ij,ij->i", one, other)
+
+
+def answers(made: Path, name: str) -> np.ndarray:
+    found = np.load(made / "answers.npz")[name]
+    return found / np.linalg.norm(found, axis=1, keepdims=True)
+
+
+def images_of(folder: Path, made: Path) -> np.ndarray:
+    encoder = image_encoder(ImageSettings(model=folder))
+    files = [made / f"{name}.png" for name in ("wide", "high", "square")]
+    return encoder.encode([encoder.read(each.read_bytes()) for each in files])
+
+
+def drawn(shape: str, at: int) -> bytes:
+    picture = Image.new("RGB", (300, 260), (230, 230, 225))
+    pen = ImageDraw.Draw(picture)
+    if shape == "ellipse":
+        pen.ellipse((40 + at, 30, 200 + at, 200), fill=(200, 30 + at, 40))
+    else:
+        for line in range(0, 300, 24):
+            pen.rectangle((line, 0, line + 10, 260), fill=(20, 40, 120 + at))
+    out = io.BytesIO()
+    picture.save(out, "PNG")
+    return out.getvalue()
+
+
 def export(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "dealeriq", "encoders", "export", *arguments]
     return subprocess.run(command, capture_output=True, text=True)
@@ -39,11 +71,46 @@ def test_a_model_of_sentences_answers_as_it_did_in_torch(made: Path) -> None:
     told = json.loads(ran.stdout)
     assert (told["name"], told["dimension"], told["text"]["max_tokens"]) == ("sentences", 32, 32)
     encoder = text_encoder(TextSettings(model=folder))
-    wanted = np.load(made / "answers.npz")["sentences"]
-    wanted = wanted / np.linalg.norm(wanted, axis=1, keepdims=True)
-    assert np.einsum("ij,ij->i", encoder.encode(TEXTS), wanted).min() > 0.9999
+    assert cosines(encoder.encode(TEXTS), answers(made, "sentences")).min() > 0.9999
     listed = json.loads(CliRunner().invoke(app, ["ls", str(made), "--json"]).stdout)["encoders"]
     assert [each["encoder"] for each in listed] == [encoder.identity]
+
+
+def test_a_vision_transformer_sees_as_it_did_in_torch(made: Path) -> None:
+    folder = made / "exported-vit"
+    ran = export(str(made / "vit"), "--to", str(folder))
+    assert ran.returncode == 0, ran.stderr[-2_000:]
+    assert ran.stdout.strip() == str(folder)
+    assert f'set image.model = "{folder}"' in ran.stderr
+    assert cosines(images_of(folder, made), answers(made, "vit")).min() > 0.9999
+
+
+def test_clip_puts_texts_and_images_into_one_space(made: Path) -> None:
+    folder = made / "exported-clip"
+    ran = export(str(made / "clip"), "--to", str(folder), "--json")
+    assert ran.returncode == 0, ran.stderr[-2_000:]
+    assert len(json.loads(ran.stdout)["parity"]) == 4
+    texts, images = text_encoder(TextSettings(model=folder)), image_encoder(ImageSettings(model=folder))
+    assert texts.identity == images.identity
+    found, seen = texts.encode(TEXTS), images_of(folder, made)
+    wanted, shown = answers(made, "clip_texts"), answers(made, "clip_images")
+    assert cosines(found, wanted).min() > 0.9999
+    assert cosines(seen, shown).min() > 0.9999
+    assert np.allclose(
+        found @ seen.T, wanted @ shown.T, atol=1e-3
+    )  # what a search for a picture by text compares
+
+
+def test_the_carried_model_of_images_tells_shapes_apart(made: Path) -> None:
+    folder = made / "lite0"
+    ran = export("efficientnet-lite0", "--to", str(folder), "--json")
+    assert ran.returncode == 0, ran.stderr[-2_000:]
+    assert json.loads(ran.stdout)["dimension"] == 1_280
+    discs = [drawn("ellipse", at) for at in (0, 30)]
+    stripes = [drawn("stripes", at) for at in (0, 30)]
+    encoder = image_encoder(ImageSettings(model=folder))
+    one, two, three, four = encoder.encode([encoder.read(each) for each in (*discs, *stripes)])
+    assert min(one @ two, three @ four) > max(one @ three, one @ four, two @ three, two @ four)
 
 
 def test_what_is_no_model_is_one_sentence_and_leaves_nothing(made: Path, tmp_path: Path) -> None:

@@ -2,8 +2,8 @@
 
     python tests/models/tiny_models.py FOLDER
 
-writes FOLDER/sentences (sentence-transformers, its tokenizer trained here) and FOLDER/answers.npz. Runs in the
-environment of encoders.
+writes FOLDER/sentences (sentence-transformers, its tokenizer trained here), FOLDER/clip and FOLDER/vit
+(transformers) and FOLDER/answers.npz. Runs in the environment of encoders.
 """
 
 import json
@@ -52,10 +52,65 @@ def sentences(folder: Path) -> np.ndarray:
     return SentenceTransformer(str(folder), device="cpu").encode([" ".join(each.split()) for each in TEXTS])
 
 
+def pictures(folder: Path) -> list:
+    """Three files of different shapes, and what is in them."""
+    from PIL import Image
+
+    made = []
+    for name, size in (("wide", (90, 40)), ("high", (30, 70)), ("square", (64, 64))):
+        numbers = np.random.default_rng(len(name)).integers(0, 256, (size[1] // 10 + 1, size[0] // 10 + 1, 3))
+        made.append(Image.fromarray(numbers.astype(np.uint8)).resize(size))
+        made[-1].save(folder / f"{name}.png")
+    return made
+
+
+def vit(folder: Path, some: list) -> np.ndarray:
+    from transformers import ViTConfig, ViTImageProcessorPil, ViTModel
+
+    config = ViTConfig(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, image_size=32,
+        patch_size=8, initializer_range=0.5,
+    )  # fmt: skip
+    model = ViTModel(config).eval()
+    model.save_pretrained(folder)
+    processor = ViTImageProcessorPil(size={"height": 32, "width": 32})
+    processor.save_pretrained(folder)
+    with torch.inference_mode():
+        return model(**processor(images=some, return_tensors="pt")).last_hidden_state[:, 0].numpy()
+
+
+def clip(folder: Path, some: list) -> tuple[np.ndarray, np.ndarray]:
+    from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPTextConfig, CLIPVisionConfig
+
+    words = tokenizer()
+    sides = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    text = CLIPTextConfig(
+        vocab_size=len(words), max_position_embeddings=32, eos_token_id=words.eos_token_id,
+        bos_token_id=words.bos_token_id, pad_token_id=words.pad_token_id, initializer_range=0.5, **sides,
+    )  # fmt: skip
+    vision = CLIPVisionConfig(image_size=32, patch_size=8, initializer_range=0.5, **sides)
+    config = CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=24)
+    model = CLIPModel(config).eval()
+    model.save_pretrained(folder)
+    words.save_pretrained(folder)
+    processor = CLIPImageProcessorPil(size={"shortest_edge": 36}, crop_size={"height": 32, "width": 32})
+    processor.save_pretrained(folder)
+    tokens = words(
+        [" ".join(each.split()) for each in TEXTS], padding=True, truncation=True, return_tensors="pt"
+    )
+    with torch.inference_mode():
+        seen = model.get_image_features(**processor(images=some, return_tensors="pt"))
+        read = model.get_text_features(**tokens)
+    return tuple(getattr(each, "pooler_output", each).numpy() for each in (seen, read))
+
+
 if __name__ == "__main__":
     torch.manual_seed(5)
     root = Path(sys.argv[1])
     root.mkdir(parents=True, exist_ok=True)
     answers = {"sentences": sentences(root / "sentences")}
+    some = pictures(root)
+    answers["vit"] = vit(root / "vit", some)
+    answers["clip_images"], answers["clip_texts"] = clip(root / "clip", some)
     np.savez(root / "answers.npz", **answers)
     print(json.dumps({name: list(each.shape) for name, each in answers.items()}))
