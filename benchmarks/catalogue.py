@@ -35,7 +35,16 @@ BENCHMARKS = (
         "Scoring beside the raw session, pyfunc, River and Quix; swaps; order to insight.",
         "benchmarks.scoring",
     ),
-    Benchmark("loop", "False alarms, promotions by chance, and how soon a change is found.", "benchmarks.loop"),
+    Benchmark(
+        "loop",
+        "A change in the running system, to the version that has learnt it; a rollback.",
+        "benchmarks.loop",
+    ),
+    Benchmark(
+        "stationary",
+        "Simulated streams: false alarms, promotions by chance, how soon a change is found.",
+        "benchmarks.stationary",
+    ),
     Benchmark(
         "freshness", "From producing an order to a reader that counts it, under load.", "benchmarks.freshness"
     ),

@@ -1,59 +1,87 @@
-"""The loop on simulated streams: how often chance asks or decides, and how soon a change is found."""
+"""The loop on the real system: from an injected change to a promoted version whose error is lower, and back."""
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from benchmarks.contract import Claim, Outcome, middle
-from dealeriq.training import interpreter
+from dealeriq.demo.looking import Happened
+from dealeriq.demo.loop import LoopStory, Story, prepare
+from dealeriq.demo.summary import loop_summary
+from dealeriq.runtime import Supervisor
+from dealeriq.settings import load
+from dealeriq.system import SERVICES, System
+from dealeriq.verifier import verifier
 
 __all__ = ["measure"]
 
-_HOW = """Simulated streams through the real monitors and the real sequential comparison: {dealers} dealers
-of unlike size, {series} correlated and skewed inputs, a calibrated probability with its outcomes, eight weeks
-as the reference.
+_HOW = """The whole system runs (Kafka, Flink, every process, MLflow on SQLite), as `dealeriq demo --loop`
+runs it. {dealers} dealers of the carried year order, {orders:,} lines in all. After {first} weeks a first
+`demand_forecast` is asked for; from week {change} on the dealers order every other week, twice as much,
+until week {last}. Everything behind that is the system's own: windows, alarms, requests, trainings, gates,
+canaries, promotions. Orders come {stretch} weeks at a time, the next when the system is at rest: what
+happens is told in event time and does not hang on the machine; seconds are the machine's. Default settings,
+but that an alarm asks again after four weeks, and that nothing waits for the wall clock. *Error* is the
+weighted quantile loss, measured on outcomes, in the windows that both versions scored. At the end a
+person's rollback: scores of the version that comes back are held against those it gave of the same events
+before, every output and input as float bits; then `verify` compares every store with the log."""
+_WHY_SHORT = "The short form ends before a version can have learnt the new ways."
 
-- *Stationary*: {runs} streams of {weeks} weeks, at the default settings. Each week every monitor judges, and
-  a version that is no better than the champion is compared with it as a canary; a decision at any look counts.
-- *Changed*: {runs} streams in which a quarter of the outcomes cease to follow the inputs from the fifth week
-  on, and a version that knows the new world. Weeks are of event time, from the change to the alarm and from
-  the canary's begin to its promotion; training itself is measured by `./run bench models`."""
 
-
-def measure(short: bool = False, runs: str = "") -> Outcome:
-    """Simulate in the training environment."""
-    count = int(runs or (4 if short else 20))
-    with tempfile.TemporaryDirectory(prefix="dealeriq-loop-") as name:
-        job, out = Path(name) / "job.json", Path(name) / "out.json"
-        job.write_text(json.dumps({"runs": count, "weeks": 8 if short else 26}))
-        command = [
-            interpreter(lambda line: print(line, file=sys.stderr)),
-            "-m", "benchmarks.peers.loop", str(job), str(out),
-        ]  # fmt: skip
-        subprocess.run(command, check=True, stdout=sys.stderr)
-        found: dict[str, Any] = json.loads(out.read_text())
-    alarms = round(100 * found["alarms"] / found["windows"], 2)
-    of = "of streams"
+def measure(short: bool = False, dealers: str = "", last: str = "") -> Outcome:
+    """Play the story; `short` ends it after the first trainings that an alarm asked for."""
+    story = Story(dealers=int(dealers or (24 if short else 40)), last=int(last or (27 if short else 47)))
+    settings = load(running=False)
+    prepare(settings)
+    with (
+        tempfile.TemporaryDirectory(prefix="dealeriq-bench-") as folder,
+        Supervisor(settings, SERVICES, Path(folder), prefer_default_ports=False) as supervisor,
+    ):
+        system = System(supervisor, clock="event")
+        system.start()
+        found = loop_summary(LoopStory(system, story, _tell, _say).run())
+        report = verifier(supervisor.settings, progress=_say).run()
+    found["verify"] = report.counts
     return Outcome(
-        how=_HOW.format(**found),
-        claims=[
-            Claim("stationary: promoted by chance", found["promoted"], of, 0, at_most=True),
-            Claim("stationary: weeks with any alarm", alarms, "%", 1.0, at_most=True),
-            Claim("changed: with an alarm", found["found"], of, count),
-            Claim("changed: the better version promoted", found["improved"], of, count),
-        ],
-        table=[
-            {"weeks": what, "median": middle(some), "longest": max(some)}
-            for what, some in (
-                ("from the change to the alarm", found["weeks_to_alarm"]),
-                ("from the canary's begin to its promotion", found["weeks_to_promotion"]),
-            )
-            if some
-        ],
-        figures=found,
+        _HOW.format(**vars(story), orders=found["orders"]), _claims(found, report.clean), _table(found), found
     )
+
+
+def _claims(found: dict[str, Any], clean: bool) -> list[Claim]:
+    back, before, after = found["rolled_back"], found["error_of_first"], found["error_of_last"]
+    claims = [
+        Claim("alarms before the change", found["alarms_before"], "", 0, at_most=True),
+        Claim("from the change to the alarm", found["days_to_alarm"] or 999.0, "days", 14, at_most=True),
+        Claim("trainings without a hand", found["trainings"] - 1, "", 1),
+        Claim("versions that were refused", found["refused"], "", 1, why=_WHY_SHORT),
+        Claim("versions promoted without a hand", found["promoted"], "", 1, why=_WHY_SHORT),
+        Claim("what verify found", sum(found["verify"].values()) + (not clean), "", 0, at_most=True),
+    ]
+    if before and after:
+        fall = round(100 * (1 - after / before), 1)
+        claims.append(Claim("the error fell, of the first champion's", fall, "%", 0, why=_WHY_SHORT))
+    if back:
+        claims.append(
+            Claim(
+                "scores after the rollback as before it", 100 * back["same"] / max(back["known"], 1), "%", 100
+            )
+        )
+    return claims
+
+
+def _table(found: dict[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {"from … to": what, "times": len(some), "median, s": middle(some), "longest, s": max(some)}
+        for what, some in found["seconds"].items()
+    ]
+
+
+def _tell(step: Happened) -> None:
+    _say(f"{step.at_s:7.1f} s {step.what}: {step.text}")
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -32,8 +32,9 @@ entities each time:
 - *River alone* predicts with a Hoeffding tree regressor that learned 5,000 rows, one row after the other.
 
 For swaps, batches are scored without a break while another thread promotes one of two versions {swaps} times:
-loading, warming, and one assignment. The pause is what a batch that met a swap took longer than the middle one.
-Every batch must have one version whole, and every entity of it one score.
+loading, warming, and one assignment. Before each swap as long a moment passes without one: the pause is what
+the longest batch that met a swap took longer than the longest of those moments. Every batch must have one
+version whole, and every entity of it one score.
 
 *Order lines.* A model as large as `order_anomaly` (300 trees, its 26 inputs) scores lines of the carried
 year, stamped with the present, from a full topic in four partitions: the process `line-scorer` alone beside

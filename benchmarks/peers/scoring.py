@@ -158,7 +158,9 @@ def _river(vectors: Any, session: Session) -> Callable[[], Any]:
 def _swap(
     plan: Plan, folders: list[Path], changes: list[Change], moments: list[Moment], swaps: int
 ) -> dict[str, Any]:
-    """Score without a break while champions change; how much longer a batch that met a swap took."""
+    """Score without a break while champions change; how much longer a batch that met a swap took than one that
+    met nothing: before each swap as long a moment passes without one, and the longest of each are compared.
+    """
     registry, models, at = Lifecycle(), ServedModels(plan), 0
 
     def step(version: str, stage: str, **more: str) -> None:
@@ -172,16 +174,16 @@ def _swap(
         step(folder.name, "registered", artifact=str(folder))
     step(folders[0].name, "champion")
     models.refresh(registry)
-    stop, busy = threading.Event(), threading.Event()
-    taken: list[tuple[float, bool]] = []
-    wrong = 0
+    stop = threading.Event()
+    taken: dict[str, list[float]] = {"nothing": [], "calm": [], "swap": []}
+    now, lasts, wrong = "nothing", 0.05, 0
 
     def score() -> None:
         nonlocal wrong
         while not stop.is_set():
-            met, began = busy.is_set(), time.perf_counter()
+            met, began = now, time.perf_counter()
             records, _ = models.current()[NAME].champion.score(changes, moments, HOUR)
-            taken.append((time.perf_counter() - began, met or busy.is_set()))
+            taken[now if met == "nothing" else met].append(time.perf_counter() - began)
             one_version = len({each["model_version"] for each in records}) == 1
             wrong += abs(len(changes) - len({each["event_id"] for each in records})) + (not one_version)
 
@@ -189,16 +191,22 @@ def _swap(
     thread.start()
     for number in range(swaps):
         time.sleep(0.3)
+        now = "calm"
+        time.sleep(lasts)
+        now = "nothing"
+        time.sleep(0.3)
         step(folders[(number + 1) % 2].name, "champion")
-        busy.set()
+        now, began = "swap", time.perf_counter()
         models.refresh(registry)
-        busy.clear()
+        lasts, now = time.perf_counter() - began, "nothing"
     stop.set()
     thread.join()
-    usual = float(np.median([each for each, met in taken if not met]))
-    longest = max((each for each, met in taken if met), default=usual)
-    pause = round(max(longest - usual, 0.0) * 1000, 2)
-    return {"pause_ms": pause, "usual_ms": round(usual * 1000, 2), "wrong": wrong, "batches": len(taken)}
+    longest = {met: round(max(each, default=0.0) * 1000, 2) for met, each in taken.items()}
+    return {
+        "pause_ms": round(max(longest["swap"] - longest["calm"], 0.0), 2), "longest_ms": longest,
+        "usual_ms": round(float(np.median(taken["nothing"])) * 1000, 2), "wrong": wrong,
+        "batches": sum(map(len, taken.values())),
+    }  # fmt: skip
 
 
 if __name__ == "__main__":

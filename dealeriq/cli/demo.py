@@ -22,6 +22,12 @@ def command(
         bool, typer.Option("--search", help="Also embed the products, and answer /v1/search.")
     ] = False,
     graph: Annotated[bool, typer.Option("--graph", help="Also keep the graph in Neo4j (700 MB more).")] = False,
+    loop: Annotated[
+        bool,
+        typer.Option(
+            "--loop", help="Another story: dealers change, and a model learns it; needs an empty data folder."
+        ),
+    ] = False,
     leave: Annotated[
         bool, typer.Option("--exit", help="End when all is played, at rest and verified.")
     ] = False,
@@ -33,7 +39,8 @@ def command(
 
     Ctrl-C ends every process; starting again goes on where it was. With --exit it plays to the end, verifies
     every store against the log (online features, dead letters, the lake), prints a summary and exits 0 only if
-    nothing is wrong.
+    nothing is wrong. With --loop some dealers order for weeks until a model is champion, then change how they
+    order; what the system does about it is told as it happens (minutes), and nobody has a hand in it.
 
     Example: dealeriq demo --orders 20000 --speed max --exit --json
     """
@@ -50,6 +57,9 @@ def command(
         settings.graph.enabled = graph or settings.graph.enabled
     except ValueError as refused:
         raise SettingsError(f"--speed is {speed!r}; it is a number of events a second, or `max`") from refused
+    if loop:
+        outcome = _loop(settings, leave, as_json)
+        raise typer.Exit(0 if outcome["ok"] else 1)
     began = time.monotonic()
     with Supervisor(settings, services=SERVICES, keep_classes=True) as supervisor:
         system, ready_s = System(supervisor, clock="event"), 0.0
@@ -84,6 +94,37 @@ def command(
         _tell(outcome)
     if not outcome["ok"]:
         raise typer.Exit(1)
+
+
+def _loop(settings: Any, leave: bool, as_json: bool) -> dict[str, Any]:
+    """Play the story of the loop; without `leave` the system goes on until Ctrl-C."""
+    import json
+
+    from dealeriq.demo.looking import Happened
+    from dealeriq.demo.loop import LoopStory, prepare
+    from dealeriq.demo.summary import loop_summary
+    from dealeriq.runtime import Supervisor
+    from dealeriq.system import SERVICES, System
+
+    def tell(step: Happened) -> None:
+        when = time.strftime(" %Y-%m-%d", time.gmtime(step.event_ms / 1000)) if step.event_ms else ""
+        _say(f"{step.at_s:7.1f} s{when} {step.what}: {step.text}")
+
+    prepare(settings)
+    try:
+        with Supervisor(settings, services=SERVICES, keep_classes=True) as supervisor:
+            system = System(supervisor, clock="event")
+            system.start()
+            outcome = loop_summary(LoopStory(system, tell=tell).run())
+            typer.echo(json.dumps(outcome) if as_json else outcome["text"])
+            if not leave:
+                _say(f"the system goes on, insights at {settings.http.url}; Ctrl-C ends it")
+                while True:
+                    time.sleep(3_600)
+    except KeyboardInterrupt:
+        _say("stopping")
+        raise typer.Exit(130) from None
+    return outcome
 
 
 def _to_the_end(system: Any, playing: Any, ready_s: float) -> dict[str, Any]:

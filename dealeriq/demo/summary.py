@@ -8,7 +8,7 @@ from dealeriq.demo.progress import Reading
 from dealeriq.system import System
 from streams.verify import Report
 
-__all__ = ["summary"]
+__all__ = ["loop_summary", "summary"]
 
 _SHOWN = 20
 
@@ -68,6 +68,64 @@ def summary(
             "shown": [each.line() for each in report.findings[:_SHOWN]],
         },
     }  # fmt: skip
+
+
+def loop_summary(told: dict[str, Any]) -> dict[str, Any]:
+    """Add to what a run of the loop told: counts, the error before and after, `text` in words, and `ok`.
+
+    `ok` is true only if an alarm came after the change and none before, a version was promoted without a hand,
+    the last champion's error is below the first one's in the same weeks, and the rollback restored every score
+    that could be compared.
+    """
+    steps, changed = told["steps"], told["changed_ms"]
+    alarms = [each["event_ms"] for each in steps if each["what"] == "alarm"]
+    stages = [each["what"] for each in steps]
+    promoted = [each for each in steps if each["what"] == "champion" and "(canary)" in each["text"]]
+    refused = [each for each in steps if each["what"] == "rejected"]
+    before, after = _errors(told["errors"])
+    back = told["rolled_back"]
+    found = {
+        "alarms_before": sum(each <= changed for each in alarms),
+        "alarms_after": sum(each > changed for each in alarms),
+        "trainings": stages.count("registered"), "refused": len(refused), "promoted": len(promoted),
+        "days_to_alarm": _days(changed, min((each for each in alarms if each > changed), default=None)),
+        "error_of_first": before, "error_of_last": after,
+        "same_after_rollback": bool(back) and back["same"] == back["known"] > 0,
+    }  # fmt: skip
+    falls = before is not None and after is not None and after < before
+    good = not found["alarms_before"] and found["alarms_after"] and promoted and falls
+    text = (
+        f"alarms     {found['alarms_before']} before the change, {found['alarms_after']} after, the first "
+        f"{found['days_to_alarm']} days after it\n"
+        f"trainings  {found['trainings']}, {found['refused']} refused and {found['promoted']} promoted\n"
+        f"error      {_shown(after)} of the last champion, {_shown(before)} of the first in the same weeks\n"
+        f"rollback   {back.get('same', 0)} of {back.get('known', 0)} scores as before, to the bit"
+    )
+    return told | found | {"text": text, "ok": bool(good and found["same_after_rollback"])}
+
+
+def _errors(measured: list[dict[str, Any]]) -> tuple[float | None, float | None]:
+    """The mean error of the first version and of the last champion, in windows that both have."""
+    champions = [each["version"] for each in measured if each["role"] == "champion"]
+    if not champions:
+        return None, None
+    by = {
+        version: {each["window_end"]: each["error"] for each in measured if each["version"] == version}
+        for version in (champions[0], champions[-1])
+    }
+    both = by[champions[0]].keys() & by[champions[-1]].keys() if champions[0] != champions[-1] else set()
+    if not both:
+        return None, None
+    first, last = (sum(by[each][end] for end in both) / len(both) for each in (champions[0], champions[-1]))
+    return round(first, 4), round(last, 4)
+
+
+def _days(begin_ms: int, end_ms: int | None) -> float | None:
+    return None if end_ms is None else (end_ms - begin_ms) / 86_400_000
+
+
+def _shown(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.3f}"
 
 
 def _ended(account: dict[str, int]) -> int:

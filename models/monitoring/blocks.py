@@ -3,7 +3,8 @@
 The rows of one dealer in one week are alike, so whole blocks (dealer and week) are drawn, never rows: the
 cluster bootstrap (Field & Welsh, 2007). Weeks differ from each other by themselves, too, by more than their
 dealers: how much more is told by the reference's own weeks, each beside the rest (`weeks`), and limits are
-widened by it, as quasi-likelihood does for overdispersion (McCullagh & Nelder, 1989).
+widened by it, as quasi-likelihood does for overdispersion (McCullagh & Nelder, 1989). A handful of weeks
+tells it roughly: limits reckon with how roughly.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ __all__ = ["Blocks"]
 Floats = NDArray[np.float64]
 _AT_ONCE = 250
 _FEWEST_WEEKS = 3
+_KNOWN = 1e6  # degrees of freedom: as good as infinity
 
 
 class Blocks:
@@ -56,6 +58,23 @@ class Blocks:
             return np.empty((0, sums.shape[1])), np.empty((0, sums.shape[1]))
         each = np.stack([sums[period].sum(axis=0) for period in self._periods])
         return each.sum(axis=0) - each, each
+
+    @property
+    def count_of_weeks(self) -> int:
+        """Weeks of the reference; 0 where they are too few to tell how they differ."""
+        return len(self._periods) if len(self._periods) >= _FEWEST_WEEKS else 0
+
+    def freedom(self, spread: Floats) -> Floats:
+        """Return the degrees of freedom of a variance that is `spread` (>= 1) times what the dealers explain.
+
+        The dealers' part is known, the rest was estimated from the weeks there are (Satterthwaite, 1946): from
+        one less than the weeks, where the weeks are all that matters, to infinity, where nothing is left to
+        them.
+        """
+        with np.errstate(divide="ignore"):
+            share = np.where(spread > 1.0, spread / (spread - 1.0), np.inf)
+        found: Floats = (len(self._periods) - 1) * share**2
+        return np.minimum(found, _KNOWN)
 
     def _weights(self, rng: np.random.Generator, some: int, taken: int) -> Floats:
         flat = rng.integers(0, self.count, (some, taken)) + np.arange(some)[:, None] * self.count

@@ -11,10 +11,11 @@ alarm at what is asked, however many series there are and however they move toge
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import gamma
+from scipy.stats import chi2, gamma, norm
 
 from models.monitoring.blocks import Blocks
 from models.monitoring.reference import Reference
@@ -25,6 +26,7 @@ Floats = NDArray[np.float64]
 _BINS = 10
 _SMALLEST = 1e-9
 _DRAWS_OF_WEEKS = 250
+_SURE = 0.95  # of how much weeks differ by themselves
 
 
 def psi(expected: Floats, actual: Floats) -> Floats:
@@ -113,7 +115,7 @@ class DriftTest:
         self._rows_of_block = len(series) / self._blocks.count
         self._false_alarms, self._least, self._draws, self._seed = false_alarms, least, draws, seed
         self._limits: dict[tuple[int, float], Floats] = {}
-        self._wider = self._by_itself()
+        self._shared = self._by_itself()
 
     def judge(self, series: NDArray[np.float32], blocks: int) -> Drift:
         """Return the drift of a window's rows, which come from `blocks` dealers."""
@@ -146,17 +148,35 @@ class DriftTest:
         # (Satterthwaite, 1946) tells its tail, which the draws alone are too few for.
         mean, variance = (np.maximum(each, _SMALLEST) for each in (drawn.mean(axis=0), drawn.var(axis=0)))
         chance = gamma(mean**2 / variance, scale=variance / mean)
-        rarest = np.quantile(chance.sf(drawn).min(axis=1), self._false_alarms, method="lower")
-        limit: Floats = np.maximum(chance.isf(rarest) * self._wider, max(self._least, _SMALLEST))
+        rarest = float(np.quantile(chance.sf(drawn).min(axis=1), self._false_alarms, method="lower"))
+        limit: Floats = np.maximum(self._with_weeks(mean, variance).isf(rarest), max(self._least, _SMALLEST))
         return limit
 
+    def _with_weeks(self, mean: Floats, variance: Floats) -> Any:
+        """Chance where weeks differ by themselves, too. What all dealers share moves a series one way, so its
+        part of the index is a chi-square of one degree of freedom; its scale is `_shared` of the dealers' part.
+        """
+        shared = mean * self._shared
+        whole, spread = mean + shared, variance + 2 * shared**2
+        return gamma(whole**2 / spread, scale=spread / whole)
+
     def _by_itself(self) -> Floats:
-        """By how much weeks of the reference differ more than their dealers explain, at least 1, by series."""
+        """How much of the index weeks of the reference add to what their dealers explain, at most, by series.
+
+        At most: the upper end of an interval, since few weeks tell little. Two things make it uncertain, the
+        weeks' own share (a variance of as many degrees of freedom as there are weeks, less one) and what the
+        dealers add by chance; they are put together as Zou & Donner (2008) do (MOVER).
+        """
         rest, week = self._blocks.weeks(self._by_block)
-        if not len(week):
-            return np.ones(self._bins.series)
-        usual = self._chance(self._blocks.of_a_week, 1.0, _DRAWS_OF_WEEKS).mean(axis=0)
-        found: Floats = np.maximum(self._bins.each(rest, week).mean(axis=0) / np.maximum(usual, _SMALLEST), 1.0)
+        weeks = self._blocks.count_of_weeks
+        if not weeks:
+            return np.zeros(self._bins.series)
+        drawn = self._chance(self._blocks.of_a_week, 1.0, _DRAWS_OF_WEEKS)
+        usual = np.maximum(drawn.mean(axis=0), _SMALLEST)
+        more = np.maximum(self._bins.each(rest, week).mean(axis=0) - usual, 0.0)
+        least = float(chi2.isf(_SURE, weeks - 1)) / (weeks - 1)
+        of_weeks, of_dealers = more * (1 / least - 1), norm.ppf(_SURE) * np.sqrt(drawn.var(axis=0) / weeks)
+        found: Floats = (more + np.sqrt(of_weeks**2 + of_dealers**2)) / usual
         return found
 
 

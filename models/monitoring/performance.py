@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import norm, t
 
 from models.monitoring.blocks import Blocks
 from models.monitoring.reference import Reference
@@ -79,6 +80,8 @@ class WorseTest:
         self.value = losses.value
         self._limits: dict[int, float] = {}
         self._wider = self._by_itself()
+        freedom = float(self._blocks.freedom(np.array(self._wider**2)))
+        self._tail = float(t.isf(false_alarms, freedom) / norm.isf(false_alarms)) if false_alarms < 0.5 else 1.0
 
     def limit(self, blocks: int) -> float:
         """Return the metric above which a window of `blocks` dealers is worse."""
@@ -86,7 +89,7 @@ class WorseTest:
         if known is None:
             drawn = self._chance(blocks)
             worse = np.quantile(drawn, 1 - self._false_alarms, method="higher") if len(drawn) else np.inf
-            known = self._limits[blocks] = self.value + self._wider * float(worse)
+            known = self._limits[blocks] = self.value + self._wider * self._tail * float(worse)
         return known
 
     def _chance(self, blocks: int) -> Floats:

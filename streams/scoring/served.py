@@ -80,10 +80,14 @@ S = TypeVar("S", bound=Serving)
 
 @dataclass(frozen=True)
 class Pair(Generic[S]):
-    """The versions of one model that score: `champion` and, beside it, `challenger` in shadow."""
+    """The versions of one model that score: `champion` and, beside it, `challenger` in shadow.
+
+    `decision` is the id of the record in `model.lifecycle` that made the champion what it is.
+    """
 
     champion: S
     challenger: S | None = None
+    decision: str = ""
 
     @property
     def scorers(self) -> tuple[S, ...]:
@@ -159,7 +163,7 @@ class FollowedModels(Generic[S]):
         challenger = None
         if state.challenger is not None and state.challenger != champion.version:
             challenger = self._scorer(registry, state, state.challenger, shadow=True)
-        return Pair(champion, challenger)
+        return Pair(champion, challenger, _decision_id(registry, state.name, champion.decided_at))
 
     def _scorer(self, registry: Lifecycle, state: ModelState, version: str, *, shadow: bool) -> S | None:
         decided = _decided_at(registry, state.name, version, "challenger" if shadow else "champion")
@@ -223,6 +227,11 @@ def _decided_at(registry: Lifecycle, model: str, version: str, stage: str) -> in
         if (each.model, each.version, each.stage) == (model, version, stage) and not each.void:
             return each.at
     return -1
+
+
+def _decision_id(registry: Lifecycle, model: str, at: int) -> str:
+    """The id of a model's record at an offset; empty where there is none."""
+    return next((each.event_id for each in registry.history if (each.model, each.at) == (model, at)), "")
 
 
 def _identity(served: Mapping[str, Pair[S]]) -> dict[str, tuple[tuple[str, bool, int], ...]]:

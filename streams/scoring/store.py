@@ -1,11 +1,12 @@
 """What the scorer remembers, in Redis beside its position: the newest stretch of event time that was scored.
 
 `<project>:scored:<model>`: hash of subject → start of the newest bucket scored, ms since the epoch.
+`<project>:swept`: hash of model → offset in `model.lifecycle` of the champion that has scored everybody.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from features.keys import position_key
@@ -46,12 +47,37 @@ class ScoreStore(PositionedStore):
 
         self.commit_queued(queue, behind)
 
+    def has_scored(self, model: str) -> bool:
+        """Return whether anybody was scored by a model."""
+        return bool(self.redis.exists(self._key(model)))
+
+    def subjects(self, model: str, at_once: int) -> Iterator[list[str]]:
+        """Yield every subject that a model has scored, about `at_once` at a time; one may come twice."""
+        cursor = -1
+        while cursor:
+            cursor, found = self.redis.hscan(self._key(model), max(cursor, 0), count=at_once)
+            names = [each.decode() for each in found]
+            for at in range(0, len(names), at_once):  # a small hash comes whole, however large
+                yield names[at : at + at_once]
+
+    def swept(self) -> dict[str, int]:
+        """Return, by model, the decision whose champion has scored everybody."""
+        return {name.decode(): int(at) for name, at in self.redis.hgetall(self._swept).items()}
+
+    def mark_swept(self, model: str, decided_at: int) -> None:
+        """Remember that the champion of a decision has scored everybody."""
+        self.redis.hset(self._swept, model, str(decided_at))
+
     def readable(self, views: Iterable[str]) -> dict[tuple[str, int], int]:
         """Return how far the feature view has folded each tile topic: the next (topic, partition) offsets."""
         found: dict[tuple[str, int], int] = {}
         for view in views:
             found |= read_positions(self.redis, position_key(self.project, view))
         return found
+
+    @property
+    def _swept(self) -> str:
+        return f"{self.project}:swept"
 
     def _key(self, model: str) -> str:
         return f"{self.project}:scored:{model}"

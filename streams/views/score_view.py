@@ -28,6 +28,7 @@ from streams.scoring.scorer import Change, Scorer, subject_of
 from streams.scoring.served import Served, ServedModels
 from streams.scoring.settings import ScoringSettings
 from streams.scoring.store import ScoreStore
+from streams.scoring.sweep import Sweep, entities_of
 from streams.views.view import Position, View
 
 __all__ = ["FeaturesBehindError", "ScoreView"]
@@ -35,6 +36,7 @@ __all__ = ["FeaturesBehindError", "ScoreView"]
 _DELIVERY_S = 30.0
 _SCORES = "scores"
 _LOOK_S = 0.002
+_SWEEP_S = 0.25  # of each second, while a new champion scores everybody: what changes meanwhile waits no longer
 
 
 class FeaturesBehindError(DealerIQError):
@@ -45,12 +47,13 @@ class FeaturesBehindError(DealerIQError):
 
 
 class ScoreView(View):
-    """Scores entities whose tiles changed, at most once in each bucket of event time.
+    """Scores entities whose tiles changed, at most once in each bucket of event time; and, between batches,
+    everybody once by a new champion.
 
     Outcomes that are counted: `produced`, `shadow`, `canary` (the canary's score counts, and the champion's is
-    the shadow), `debounced` (the bucket was scored), `future` (an event dated after the wall clock, which no
-    score waits for), `without_features`, `coarse` (tiles of coarser grains repeat finer ones), `unserved` (no
-    model), `tombstone`.
+    the shadow), `swept` (by a new champion, without a change), `debounced` (the bucket was scored), `future`
+    (dated after the wall clock: no score waits for it), `without_features`, `coarse` (tiles of coarser grains
+    repeat finer ones), `unserved` (no model), `tombstone`.
 
     Args:
         store: positions and buckets.
@@ -91,10 +94,24 @@ class ScoreView(View):
         self._records = {name: TileRecords(self._views[name], fetch_schema) for name in self.topics}
         self._encoder: Encoder | None = None
         self._meters = StageMeters(self.name)
+        self._sweep = Sweep(store)
 
     def positions(self) -> Position:
         """Return the position held in Redis."""
+        self._sweep.begin(self._models.current())
         return self._store.positions()
+
+    def tick(self) -> None:
+        """Go on with the sweeps of new champions, for a part of a second."""
+        ends = time.monotonic() + _SWEEP_S
+        for name, served, subjects in self._sweep.due(self._models.current()):
+            try:
+                self._score_anew(served, subjects)
+            except BaseException:
+                self._sweep.again(name)
+                raise
+            if time.monotonic() > ends:
+                return
 
     def apply(self, messages: Sequence[Any]) -> None:
         """Score what changed; tiles that cannot be read are the feature view's dead letters, not ours."""
@@ -216,6 +233,20 @@ class ScoreView(View):
             scored[record["model"], record["subject_id"]] = self._bucket(record["event_time"])
         return [(record, causes[record["cause_id"]]) for record in (*records, *beside)]
 
+    def _score_anew(self, served: Served, subjects: Sequence[str]) -> None:
+        """Score subjects as they are, because the champion changed; who left the store gets none."""
+        possible = [
+            (Change(entity, served.decision), None)
+            for subject in subjects
+            for entity in entities_of(subject, served.champion.entity)
+        ]
+        scored: dict[tuple[str, str], int] = {}
+        produced = self._score(served, possible, scored)
+        self._produce(produced)
+        self._store.commit(scored, {})
+        self._count_produced(produced)
+        self._count(swept=len(scored))
+
     def _beside(
         self, challenger: Scorer | None, changes: Sequence[Change], moments: Sequence[Moment]
     ) -> list[dict[str, Any]]:
@@ -240,7 +271,7 @@ class ScoreView(View):
                 errors.append(error)
 
         for record, cause in produced:
-            trace = new_traceparent(parse_headers(cause.headers()).traceparent)
+            trace = new_traceparent(None if cause is None else parse_headers(cause.headers()).traceparent)
             source, time_ms, subject = f"dealeriq/{self.name}", record["event_time"], record["subject_id"]
             sent = headers(record["event_id"], _SCORES, source, time_ms, subject, trace)
             value = self._encoder.encode(record)
@@ -257,7 +288,9 @@ class ScoreView(View):
         self._count(produced=len(produced) - shadow, shadow=shadow)
         if produced:
             now_ms = time.time() * 1000
-            self._meters.freshness(max(now_ms - cause.timestamp()[1], 0.0) / 1000 for _, cause in produced)
+            self._meters.freshness(
+                max(now_ms - cause.timestamp()[1], 0.0) / 1000 for _, cause in produced if cause is not None
+            )
             self._meters.event_time(max(record["event_time"] for record, _ in produced))
 
     def _count(self, **outcomes: int) -> None:

@@ -30,10 +30,11 @@ from schemas.codec import Decoder, Encoder
 from schemas.envelope import headers
 from schemas.validate import problems
 from streams.scoring.reasons import contributions
-from streams.scoring.scorer import Scorer
+from streams.scoring.scorer import Scorer, subject_of
 from streams.scoring.served import ServedModels
 from streams.scoring.settings import ScoringSettings
 from streams.scoring.store import ScoreStore
+from streams.scoring.sweep import entities_of
 from streams.views.score_view import FeaturesBehindError, ScoreView
 from tests.lake_tables import FakeMessage, schema_of
 
@@ -430,6 +431,74 @@ def test_a_rollback_restores_the_earlier_scores_to_the_bit(store: Any, tmp_path:
     assert len(before) == 40
     assert plain(after) == plain(before)
     assert all(plain(between)[each][0] != plain(before)[each][0] for each in before)
+
+
+def swept(swapping: Swapping) -> list[dict[str, Any]]:
+    """What a second without any event brings."""
+    before = len(swapping.world.topic.records)
+    swapping.world.view.tick()
+    return swapping.world.topic.records[before:]
+
+
+def told(found: list[dict[str, Any]]) -> dict[str, tuple[Any, ...]]:
+    return {each["subject_id"]: (each["score"], each["outputs"], each["features"]) for each in found}
+
+
+def test_a_new_champion_scores_everybody_at_once_and_a_rollback_restores_every_score_to_the_bit(
+    store: Any, tmp_path: Path
+) -> None:
+    swapping = Swapping(store, tmp_path)
+    old, new = (told.version for _, told in swapping.folders.values())
+    swapping.step("old", "champion")
+    swapping.world.restart()
+    first = told(swapping.scores())
+    assert swept(swapping) == []  # the first champion has read everybody
+    swapping.step("new", "champion")
+    # The store is away in the middle, and then the scorer is killed: it begins again, with the same ids.
+    swapping.world.topic.crash = True
+    with pytest.raises(CrashError):
+        swapping.world.view.tick()
+    swapping.world.restart()
+    found = swept(swapping)
+    assert {each["model_version"] for each in found} == {new}
+    assert told(found).keys() == first.keys()
+    assert all(told(found)[each][0] != first[each][0] for each in first)
+    every = [each["event_id"] for each in swapping.world.topic.records if each["model_version"] == new]
+    assert len(set(every)) == len(first) < len(every)
+    assert not [each for each in found if problems("scores", each)]
+    assert swept(swapping) == []
+    swapping.step("old", "champion", reason="rollback")
+    back = swept(swapping)
+    assert {each["model_version"] for each in back} == {old}
+    assert told(back) == first
+    swapping.world.restart()
+    assert swept(swapping) == []
+    # Who was swept is scored again when something changes, and only then.
+    assert len(swapping.scores(3)) == 3
+    swapping.world.score()
+    assert swept(swapping) == []
+
+
+def test_a_sweep_with_a_canary_leaves_one_score_that_counts(store: Any, tmp_path: Path) -> None:
+    swapping = Swapping(store, tmp_path)
+    swapping.step("old", "champion")
+    swapping.world.restart()
+    everybody = told(swapping.scores()).keys()
+    swapping.step("new", "champion")
+    swapping.step("old", "challenger", share=0.3)
+    found = swept(swapping)
+    assert len(found) == 2 * len(everybody)
+    counts = [each["subject_id"] for each in found if not each["shadow"]]
+    assert sorted(counts) == sorted(everybody)
+
+
+@given(st.lists(st.text("ab/", min_size=1, max_size=5), min_size=1, max_size=3))
+def test_a_subject_is_found_again_whatever_its_keys_hold(values: list[str]) -> None:
+    keys = ("dealer_id", "category", "third")[: len(values)]
+    entity = dict(zip(keys, values, strict=True))
+    found = entities_of(subject_of(entity, keys), keys)
+    assert entity in found
+    assert all(subject_of(each, keys) == subject_of(entity, keys) for each in found)
 
 
 def test_the_hot_path_imports_nothing_heavy() -> None:

@@ -1,6 +1,6 @@
 """In the training environment: streams simulated through the monitors and the comparison of canaries.
 
-`python -m benchmarks.peers.loop JOB OUT` reads and writes JSON.
+`python -m benchmarks.peers.stationary JOB OUT` reads and writes JSON.
 """
 
 from __future__ import annotations

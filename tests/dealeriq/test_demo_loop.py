@@ -1,0 +1,90 @@
+"""The story of the loop: dealers who change how they order and nothing else, and what is told of a run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+import pytest
+
+from connectors.demo_data import Source
+from dealeriq.demo.changed import WEEK_MS, week_of, weeks
+from dealeriq.demo.summary import loop_summary
+
+CHANGE, LAST = 2, 8
+
+
+def lines(sources: list[Source]) -> pl.DataFrame:
+    table = pl.concat([frame for each in sources for frame in each.frames()])
+    return table.with_columns(week=(pl.col("event_time") - week_of(0)) // WEEK_MS)
+
+
+def test_dealers_order_every_other_week_from_the_change_on_and_as_much_in_all() -> None:
+    changed, as_ever = (lines(weeks(6, change, LAST)) for change in (CHANGE, LAST))
+    assert changed["dealer_id"].n_unique() == 6
+    assert changed["event_time"].is_sorted()
+    before, same = (each.filter(pl.col("week") < CHANGE) for each in (changed, as_ever))
+    assert before.equals(same)
+    for dealer in changed["dealer_id"].unique():
+        mine = changed.filter((pl.col("dealer_id") == dealer) & (pl.col("week") >= CHANGE))
+        assert {week % 2 for week in mine["week"]} in ({0}, {1})
+        mine, theirs = (
+            each.filter((pl.col("dealer_id") == dealer) & (pl.col("week") < LAST - 2))
+            for each in (changed, as_ever)
+        )
+        # Nothing is lost or made, but that it comes at most a week later.
+        missing = set(theirs["event_id"]) - set(mine["event_id"])
+        assert missing <= set(as_ever.filter(pl.col("week") == LAST - 3)["event_id"])
+        assert set(mine["event_id"]) <= set(theirs["event_id"])
+        assert mine.join(theirs, on=["event_id", "amount", "quantity"]).height == mine.height
+    assert changed["event_id"].n_unique() == changed.height
+
+
+def step(what: str, event_ms: int = 0, text: str = "") -> dict[str, Any]:
+    return {"at_s": 1.0, "what": what, "event_ms": event_ms, "text": text}
+
+
+def run(**more: Any) -> dict[str, Any]:
+    """A run in which all went as it should."""
+    measured = [
+        {"window_end": end, "version": version, "role": role, "error": error, "rows": 9}
+        for end in (5, 6)
+        for version, role, error in (("old", "challenger", 0.5), ("new", "champion", 0.3))
+    ]
+    first = [{"window_end": 1, "version": "old", "role": "champion", "error": 0.2, "rows": 9}]
+    told: dict[str, Any] = {
+        "steps": [
+            step("registered"), step("champion", 0, "old (gates): passed"), step("alarm", week_of(3)),
+            step("registered"), step("rejected", 0, "bad (gates): refused"), step("registered"),
+            step("champion", 0, "new (canary): better"),
+        ],
+        "changed_ms": week_of(2), "errors": [*first, *measured],
+        "rolled_back": {"subjects": 12, "known": 10, "same": 10},
+    }  # fmt: skip
+    return told | more
+
+
+def test_a_run_is_summed_up_in_numbers_and_words() -> None:
+    found = loop_summary(run())
+    assert found["ok"]
+    assert (found["trainings"], found["refused"], found["promoted"]) == (3, 1, 1)
+    assert (found["alarms_before"], found["alarms_after"], found["days_to_alarm"]) == (0, 1, 7.0)
+    assert (found["error_of_first"], found["error_of_last"]) == (0.5, 0.3)  # of the same windows alone
+    assert "10 of 10 scores as before" in found["text"]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"rolled_back": {"subjects": 12, "known": 10, "same": 9}},
+        {"rolled_back": {"subjects": 12, "known": 0, "same": 0}},
+        {"rolled_back": {}},
+        {"steps": [*run()["steps"], step("alarm", week_of(1))]},
+        {"steps": [each for each in run()["steps"] if each["what"] != "alarm"]},
+        {"steps": run()["steps"][:-1]},
+        {"errors": [each | {"error": 0.5} for each in run()["errors"]]},
+        {"errors": run()["errors"][:1]},
+    ],
+)
+def test_what_went_otherwise_is_not_ok(more: dict[str, Any]) -> None:
+    assert not loop_summary(run(**more))["ok"]
