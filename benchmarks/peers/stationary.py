@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.monitoring.drift import DriftTest
-from models.monitoring.errors import by_block, ranks, rises
+from models.monitoring.errors import by_block, ranks, rises, spread_of_weeks, steadied
 from models.monitoring.performance import Estimator, Losses, WorseTest
 from models.monitoring.reference import Reference
 from models.monitoring.sequential import gain
@@ -23,14 +23,18 @@ from models.specs import spec
 
 Floats = NDArray[np.float64]
 DEALERS, SERIES, WEEKS, CHANGED = 150, 27, 8, 4
+SHOCKS, ASKED = (0.0, 0.1, 0.2), 0.05
 _FAMILIES = 4
 
 
 class Stream:
-    """Weeks of one stream: a dealer has a size of its own, a row an honest probability and its outcome."""
+    """Weeks of one stream: a dealer has a size of its own, a row an honest probability and its outcome.
 
-    def __init__(self, seed: int) -> None:
-        self.rng = np.random.default_rng(seed)
+    `shock` is what all dealers of a week share, as a part of the spread among dealers.
+    """
+
+    def __init__(self, seed: int, shock: float = 0.0) -> None:
+        self.rng, self.shock = np.random.default_rng(seed), shock
         self.size = self.rng.normal(size=(DEALERS, 1))
 
     def week(self, anew: float = 0.0) -> tuple[NDArray[np.float32], Floats, Floats, Floats]:
@@ -39,7 +43,7 @@ class Stream:
         `anew` is the share of rows whose outcome no longer follows the inputs.
         """
         rng = self.rng
-        mixed = 0.7 * self.size + 0.7 * rng.normal(size=(DEALERS, 1))
+        mixed = 0.7 * self.size + 0.7 * rng.normal(size=(DEALERS, 1)) + self.shock * rng.normal()
         x = np.exp(mixed + 0.5 * rng.normal(size=(DEALERS, SERIES))).astype(np.float32)
         p = 1 / (1 + np.exp(2.0 - mixed[:, 0] - 0.5 * rng.normal(size=DEALERS)))
         truth = (1 - anew) * p + anew * 0.5
@@ -55,10 +59,10 @@ class Stream:
 
 
 class Watch:
-    """The monitors of one version, as the watch asks them at its default settings."""
+    """The monitors of one version, as the watch asks them."""
 
-    def __init__(self, reference: Reference) -> None:
-        settings, self.spec = MonitorSettings(), spec("churn")
+    def __init__(self, reference: Reference, settings: MonitorSettings) -> None:
+        self.spec = spec("churn")
         self.each = settings.false_alarms / _FAMILIES
         series = np.hstack([reference.x, reference.answers])
         self.drift = DriftTest(reference, series, false_alarms=self.each, least=settings.least_psi)
@@ -68,6 +72,7 @@ class Watch:
         self.estimated = WorseTest(reference, self.estimate(reference.answers), false_alarms=self.each)
         self.measured = WorseTest(reference, usual, false_alarms=self.each)
         self.known = by_block(usual.loss, usual.scale, reference.block)[0]
+        self.spread = spread_of_weeks(ranks(self.known, self.known), reference.period)
         self.errors: list[float] = []
 
     def alarm(self, x: NDArray[np.float32], p: Floats, y: Floats) -> bool:
@@ -76,7 +81,8 @@ class Watch:
         loss = Losses(self.spec.loss(y, answers.astype(np.float64)), self.spec.scale(y))
         begin = len(self.errors)
         self.errors += by_block(loss.loss, loss.scale, np.arange(len(y)))[0].tolist()
-        seen = rises(ranks(np.array(self.errors), self.known).tolist(), self.each)
+        ranked = ranks(np.array(self.errors), self.known)
+        seen = rises(steadied(ranked, np.arange(len(ranked)) // len(y), self.spread).tolist(), self.each)
         return (
             self.drift.judge(np.hstack([x, answers]), DEALERS).alarm
             or self.estimate(answers).value > self.estimated.limit(DEALERS)
@@ -88,7 +94,7 @@ class Watch:
 def stationary(seed: int, weeks: int) -> tuple[int, int]:
     """Return the weeks with an alarm, and whether a version that is no better was ever promoted."""
     stream, settings = Stream(seed), CanarySettings()
-    watch = Watch(stream.reference())
+    watch = Watch(stream.reference(), MonitorSettings())
     alarms, old, new = 0, [], []
     promoted = False
     for week in range(weeks):
@@ -104,10 +110,26 @@ def stationary(seed: int, weeks: int) -> tuple[int, int]:
     return alarms, int(promoted)
 
 
+def shared(seed: int, weeks: int, shock: float) -> float:
+    """Return the share of weeks with an alarm where dealers share shocks, one in twenty asked for, and no PSI
+    too small to be one.
+    """
+    stream = Stream(seed, shock)
+    watch = Watch(stream.reference(), MonitorSettings(false_alarms=ASKED, least_psi=0.0))
+    return float(np.mean([watch.alarm(*stream.week()[:3]) for _ in range(weeks)]))
+
+
+def interval(shares: list[float]) -> tuple[float, float, float]:
+    """Return the mean of streams' shares and its interval at 95 %, by a bootstrap over streams."""
+    rng, each = np.random.default_rng(0), np.array(shares)
+    means = each[rng.integers(0, len(each), (4_000, len(each)))].mean(axis=1)
+    return float(each.mean()), float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975))
+
+
 def changed(seed: int, weeks: int) -> tuple[int | None, int | None]:
     """Return the weeks from the change to the alarm, and from the canary's begin to its promotion."""
     stream, settings = Stream(seed), CanarySettings()
-    watch = Watch(stream.reference())
+    watch = Watch(stream.reference(), MonitorSettings())
     asked, improved = None, None
     old: list[Floats] = []
     new: list[Floats] = []
@@ -132,12 +154,15 @@ def main(arguments: list[str]) -> int:
     runs, weeks = job["runs"], job["weeks"]
     still = [stationary(seed, weeks) for seed in range(runs)]
     moved = [changed(1_000 + seed, weeks) for seed in range(runs)]
+    shaken = {
+        str(shock): interval([shared(2_000 + seed, weeks, shock) for seed in range(runs)]) for shock in SHOCKS
+    }
     asked, improved = ([each[at] for each in moved if each[at] is not None] for at in range(2))
     told = {
         "runs": runs, "weeks": weeks, "dealers": DEALERS, "series": SERIES, "windows": runs * weeks,
         "alarms": sum(each[0] for each in still), "promoted": sum(each[1] for each in still),
         "found": len(asked), "improved": len(improved),
-        "weeks_to_alarm": asked, "weeks_to_promotion": improved,
+        "shared_shocks": shaken, "asked": ASKED, "weeks_to_alarm": asked, "weeks_to_promotion": improved,
     }  # fmt: skip
     Path(arguments[1]).write_text(json.dumps(told))
     return 0

@@ -20,7 +20,7 @@ from models.inputs import Calendar, Holidays
 from models.monitoring.alarms import Watched
 from models.monitoring.beside import compare
 from models.monitoring.drift import DriftTest
-from models.monitoring.errors import by_block, ranks, rises
+from models.monitoring.errors import by_block, ranks, rises, spread_of_weeks, steadied
 from models.monitoring.observation import Observation
 from models.monitoring.performance import Estimator, Losses, WorseTest
 from models.monitoring.reference import Reference, load_reference
@@ -218,10 +218,14 @@ class _Judge:
 
     def _risen(self, rows: Scored, losses: Losses, number: NDArray[np.int64]) -> dict[int, tuple[float, bool]]:
         """Each window's mean rank of errors among the reference's, and whether ADWIN saw them rise in it."""
-        usual, _ = by_block(self._usual.loss, self._usual.scale, self._reference.block)
+        usual, known = by_block(self._usual.loss, self._usual.scale, self._reference.block)
+        week = np.zeros(int(self._reference.block.max()) + 1, np.int64)
+        week[self._reference.block] = self._reference.period
+        spread = spread_of_weeks(ranks(usual, usual), week[known])
         many = int(rows.dealer.max()) + 1
         errors, blocks = by_block(losses.loss, losses.scale, number * many + rows.dealer)
-        ranked, window = ranks(errors, usual), blocks // many
+        window = blocks // many
+        ranked = steadied(ranks(errors, usual), window, spread)
         rose = {int(window[place]) for place in rises(ranked.tolist(), self._each)}
         return {
             each: (float(ranked[window == each].mean()), each in rose) for each in np.unique(window).tolist()
