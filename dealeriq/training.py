@@ -22,7 +22,7 @@ from schemas.errors import DealerIQError
 if TYPE_CHECKING:
     from models.lifecycle_log import LifecycleLog
 
-__all__ = ["TrainingStoppedError", "child", "interpreter", "mirror", "record", "train"]
+__all__ = ["TrainingStoppedError", "child", "interpreter", "mirror", "record", "store_variables", "train"]
 
 _HOUSE = Path(__file__).parents[1]
 _NEEDED = {
@@ -64,11 +64,13 @@ def child(
     stop: threading.Event | None = None,
     progress: Callable[[str], None] = lambda line: None,
     python: str | None = None,
+    variables: Mapping[str, str] | None = None,
 ) -> Any:
     """Run a module of `models` (`training.run`) with a job in the training environment; return its answer.
 
-    `python` is another interpreter, for what needs other packages or none. The module's lines go to
-    stderr. Raises ChildFailedError, TrainingStoppedError, EnvironmentUnavailableError.
+    `python` is another interpreter, for what needs other packages or none; `variables` are set where the
+    environment does not say otherwise. The module's lines go to stderr. Raises ChildFailedError,
+    TrainingStoppedError, EnvironmentUnavailableError.
     """
     from models.training.child import read_answer
 
@@ -80,7 +82,7 @@ def child(
         began = time.monotonic()
         command = [python, "-m", f"models.{module}", str(job_file), str(out)]
         with subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=sys.stderr, env=_environment()
+            command, stdin=subprocess.DEVNULL, stdout=sys.stderr, env=_environment(variables or {})
         ) as running:
             while running.poll() is None:
                 late = time.monotonic() - began > most_s
@@ -114,7 +116,12 @@ def train(
         "memory_mb": settings.trainer.memory_mb,
     }  # fmt: skip
     result: dict[str, Any] = child(
-        "training.run", job, most_s=settings.trainer.most_s, stop=stop, progress=progress
+        "training.run",
+        job,
+        most_s=settings.trainer.most_s,
+        stop=stop,
+        progress=progress,
+        variables=store_variables(settings),
     )
     return result
 
@@ -166,13 +173,27 @@ def mirror(
         "data_dir": str(settings.data_dir.absolute()),
         "states": [asdict(state) for state in states.values()],
     }
-    changed: dict[str, Any] = child("training.mirror", job, most_s=120.0, stop=stop)
+    changed: dict[str, Any] = child(
+        "training.mirror", job, most_s=120.0, stop=stop, variables=store_variables(settings)
+    )
     return changed
 
 
-def _environment() -> dict[str, str]:
+def store_variables(settings: Settings) -> dict[str, str]:
+    """Return how MLflow reaches files on S3 (`mlflow.artifacts`): by the settings of the lake."""
+    if not (settings.mlflow.artifacts or "").startswith("s3://"):
+        return {}
+    lake = settings.lake
+    keys = {"AWS_ACCESS_KEY_ID": lake.s3_access_key, "AWS_SECRET_ACCESS_KEY": lake.s3_secret_key}
+    found = {name: key.get_secret_value() for name, key in keys.items() if key is not None}
+    if lake.s3_endpoint is not None:
+        found["MLFLOW_S3_ENDPOINT_URL"] = lake.s3_endpoint
+    return {**found, "AWS_DEFAULT_REGION": lake.s3_region}
+
+
+def _environment(variables: Mapping[str, str]) -> dict[str, str]:
     quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_LOGGING_LEVEL": "ERROR", "PYTHONWARNINGS": "ignore"}
-    return os.environ | quiet
+    return {**variables, **os.environ, **quiet}
 
 
 def _day(ms: int) -> str:

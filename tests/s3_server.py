@@ -14,7 +14,7 @@ from connectors.settings import LakeSettings
 from dealeriq.runtime.jars import ensure
 from dealeriq.runtime.java import java
 
-__all__ = ["BUCKET", "S3Server"]
+__all__ = ["ACCESS_KEY", "BUCKET", "SECRET_KEY", "S3Server"]
 
 BUCKET = "lake-of-tests"
 ACCESS_KEY, SECRET_KEY = "the-access-key", "the-secret-key"

@@ -8,6 +8,7 @@ week. Half of the dealers have their quiet weeks when the others have not.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
@@ -16,9 +17,10 @@ from xxhash import xxh3_64_intdigest
 
 from connectors.demo_data import YEAR_START_MS, Source, orders
 
-__all__ = ["WEEK_MS", "week_of", "weeks"]
+__all__ = ["WEEK_MS", "days", "newest_of", "week_of", "weeks"]
 
-WEEK_MS = 7 * 86_400_000
+DAY_MS = 86_400_000
+WEEK_MS = 7 * DAY_MS
 _FEWEST, _MOST = 3_000, 12_000  # lines a year: dealers of the middle
 _NAME = "demo/completejourney/changed"
 
@@ -45,6 +47,25 @@ def weeks(dealers: int, change: int, last: int) -> list[Source]:
     times = table["event_time"].to_numpy()
     cuts = np.searchsorted(times, [week_of(each) for each in range(last + 1)])
     return [_source(table.slice(begin, end - begin)) for begin, end in pairwise(cuts)]
+
+
+def days(week: Source) -> list[Source]:
+    """Return the orders of each day of a week; a day without any is left out."""
+    cuts = np.flatnonzero(np.diff(week.times // DAY_MS, prepend=-1, append=-1))
+    return [
+        Source(week.topic, week.name, week.times[begin:end], _part(week, int(begin)))
+        for begin, end in pairwise(cuts.tolist())
+    ]
+
+
+def newest_of(source: Source) -> dict[str, int]:
+    """Return when each dealer's category was last ordered, ms, by the subject's id of its scores."""
+    lines = source.frame(0, len(source)).group_by("dealer_id", "category").agg(pl.col("event_time").max())
+    return {f"{dealer}/{category}": at for dealer, category, at in lines.iter_rows()}
+
+
+def _part(week: Source, begin: int) -> Callable[[int, int], pl.DataFrame]:
+    return lambda start, stop: week.frame(begin + start, begin + stop)
 
 
 def _orders(dealers: int, until_ms: int) -> pl.DataFrame:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -143,6 +143,15 @@ class Onlooker:
             self._took("promotion to everybody scored", time.monotonic() - self._promoted_s.pop(crowned))
             self.note("swept", 0, f"{version} has scored everybody")
         return True
+
+    def scored(self, newest: Mapping[str, int]) -> bool:
+        """Whether each of these subjects is scored as of its newest order (ms)."""
+        bucket_ms = round(self._settings.scoring.bucket_s * 1000)
+        held = self._store.scored({self._model: list(newest)})
+        return all(
+            held.get((self._model, subject), -1) >= at // bucket_ms * bucket_ms
+            for subject, at in newest.items()
+        )
 
     def roll_back(self) -> None:
         """Make the champion before this one champion again, as `dealeriq models rollback` does."""

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from connectors.kafka import KafkaUnavailableError
 from connectors.player import Player, PlayOptions
-from dealeriq.demo.changed import week_of, weeks
+from dealeriq.demo.changed import days, newest_of, week_of, weeks
 from dealeriq.demo.looking import Happened, Onlooker
 from dealeriq.demo.progress import settle
 from dealeriq.settings import Settings
@@ -28,7 +28,7 @@ __all__ = ["LOOP_MODEL", "LoopPlaceError", "LoopStalledError", "LoopStory", "Sto
 
 LOOP_MODEL = "demand_forecast"
 _LONGEST_S = 1_800.0  # that a training, or a look of the watch, may take
-_PAUSE_S = 0.3
+_PAUSE_S, _QUICK_S = 0.3, 0.05
 T = TypeVar("T")
 
 
@@ -118,11 +118,20 @@ class LoopStory:
             }  # fmt: skip
 
     def _play(self, sources: list[Any], begin: int, end: int) -> None:
-        settings = self.system.supervisor.settings
+        """Play weeks: all at once before there is a model; then a day at a time, each when the last is scored,
+        so that scores are as many and as far apart as they would be in these weeks.
+        """
+        settings, seen = self.system.supervisor.settings, self._look_on
         for number in range(begin, end):
-            options = PlayOptions(topics=("orders",), name=f"loop-{number}")
-            Player(settings.kafka, settings.registry, options, sources=[sources[number]]).play()
-        self._look_on.came()
+            whole = sources[number]
+            parts = days(whole) if seen.state.champion else [whole]
+            for day, part in enumerate(parts):
+                options = PlayOptions(topics=("orders",), name=f"loop-{number}-{day}")
+                Player(settings.kafka, settings.registry, options, sources=[part]).play()
+                if seen.state.champion:
+                    newest = newest_of(part)
+                    self._until(lambda newest=newest: seen.scored(newest), "the scores of a day", _QUICK_S)  # type: ignore[misc]
+        seen.came()
 
     def _rest(self) -> None:
         """Wait until all is judged, every request is answered, and every decision is served."""
@@ -169,12 +178,13 @@ class LoopStory:
         self._look_on.look()
         self.progress(line)
 
-    def _until(self, done: Callable[[], Any], what: str) -> None:
+    def _until(self, done: Callable[[], Any], what: str, pause_s: float = _PAUSE_S) -> None:
         ends = time.monotonic() + _LONGEST_S
         while True:
-            self._patiently(self._look_on.look)
+            if pause_s >= _PAUSE_S:
+                self._patiently(self._look_on.look)
             if self._patiently(done):
                 return
             if time.monotonic() > ends:
                 raise LoopStalledError(f"{what} did not come in {_LONGEST_S:.0f} s")
-            time.sleep(_PAUSE_S)
+            time.sleep(pause_s)

@@ -82,8 +82,8 @@ def loop_summary(told: dict[str, Any]) -> dict[str, Any]:
     stages = [each["what"] for each in steps]
     promoted = [each for each in steps if each["what"] == "champion" and "(canary)" in each["text"]]
     refused = [each for each in steps if each["what"] == "rejected"]
-    before, after = _errors(told["errors"])
     back = told["rolled_back"]
+    before, after = _errors(told["errors"], back.get("from") or told["champion"])
     found = {
         "alarms_before": sum(each <= changed for each in alarms),
         "alarms_after": sum(each > changed for each in alarms),
@@ -104,19 +104,17 @@ def loop_summary(told: dict[str, Any]) -> dict[str, Any]:
     return told | found | {"text": text, "ok": bool(good and found["same_after_rollback"])}
 
 
-def _errors(measured: list[dict[str, Any]]) -> tuple[float | None, float | None]:
-    """The mean error of the first version and of the last champion, in windows that both have."""
-    champions = [each["version"] for each in measured if each["role"] == "champion"]
-    if not champions:
-        return None, None
+def _errors(measured: list[dict[str, Any]], newest: str) -> tuple[float | None, float | None]:
+    """The mean error of the first champion and of the newest, in windows that both have scored."""
+    oldest = next((each["version"] for each in measured if each["role"] == "champion"), newest)
     by = {
         version: {each["window_end"]: each["error"] for each in measured if each["version"] == version}
-        for version in (champions[0], champions[-1])
+        for version in (oldest, newest)
     }
-    both = by[champions[0]].keys() & by[champions[-1]].keys() if champions[0] != champions[-1] else set()
+    both = by[oldest].keys() & by[newest].keys() if oldest != newest else set()
     if not both:
         return None, None
-    first, last = (sum(by[each][end] for end in both) / len(both) for each in (champions[0], champions[-1]))
+    first, last = (sum(by[each][end] for end in both) / len(both) for each in (oldest, newest))
     return round(first, 4), round(last, 4)
 
 

@@ -122,14 +122,13 @@ class OrderAnomaly(ModelSpec):
 
     def labels(self, rows: pa.Table, stream: Stream) -> Floats:
         """Return 1 for an altered twin and for a line that a person called wrong."""
-        said = stream.events("labels", ["subject_type", "subject_id", "value"], "subject_type = 'order'")
-        judged = dict(zip(said["subject_id"].to_pylist(), said["value"].to_pylist(), strict=True))
-        return np.array(
-            [
-                1.0 if each.endswith(_TWIN) or judged.get(each, 1.0) < 0 else 0.0
-                for each in rows["event_id"].to_pylist()
-            ]
-        )
+        from models.training.voices import verdicts
+
+        columns = ["subject_id", "source", "value"]
+        said = stream.events("labels", ["subject_type", *columns], "subject_type = 'order'")
+        lines = rows["event_id"].to_pylist()
+        wrong = verdicts(zip(*(said[each].to_pylist() for each in columns), strict=True), lines)
+        return np.array([1.0 if each.endswith(_TWIN) or wrong.get(each) else 0.0 for each in lines])
 
     def train(self, data: TrainingSet, fit: NDArray[np.int64], tune: NDArray[np.int64], seed: int) -> Fitted:
         """Fit, stop by the tuning rows, and calibrate on them."""

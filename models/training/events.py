@@ -23,6 +23,7 @@ __all__ = ["Stream", "codes"]
 
 Longs = NDArray[np.int64]
 Floats = NDArray[np.float64]
+_CLOCKS_MS = 3_600_000  # by which good clocks may differ
 
 
 class Stream:
@@ -77,10 +78,17 @@ class Stream:
         )
 
     def latest_ms(self, topic_name: str) -> int | None:
-        """Return the latest event time of a topic, or None where it has no event."""
-        (found,) = self.query(topic_name, [], "SELECT max(event_time) AS latest FROM once")[
-            "latest"
-        ].to_pylist()
+        """Return the latest event time of a topic, or None where it has no event.
+
+        An event that is dated after its own arrival was dated by a clock that is wrong: it does not say that
+        time has gone on, or outcomes would count as known that nobody has seen.
+        """
+        (found,) = self.query(
+            topic_name,
+            [],
+            "SELECT max(event_time) FILTER (WHERE event_time <= _timestamp + "
+            f"{_CLOCKS_MS}) AS latest FROM once",
+        )["latest"].to_pylist()
         return found  # type: ignore[no-any-return]
 
     def after(

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from connectors.demo_data import Source
-from dealeriq.demo.changed import WEEK_MS, week_of, weeks
+from dealeriq.demo.changed import WEEK_MS, days, newest_of, week_of, weeks
 from dealeriq.demo.summary import loop_summary
 
 CHANGE, LAST = 2, 8
@@ -40,6 +40,19 @@ def test_dealers_order_every_other_week_from_the_change_on_and_as_much_in_all() 
     assert changed["event_id"].n_unique() == changed.height
 
 
+def test_a_week_is_its_days() -> None:
+    (week,) = weeks(6, 9, 1)
+    parts = days(week)
+    assert len(parts) == 7
+    assert pl.concat([each.frame(0, len(each)) for each in parts]).equals(week.frame(0, len(week)))
+    for number, part in enumerate(parts):
+        assert set(part.times // 86_400_000) == {week_of(0) // 86_400_000 + number}
+        newest = newest_of(part)
+        for each in part.frame(0, len(part)).iter_rows(named=True):
+            assert newest[f"{each['dealer_id']}/{each['category']}"] >= each["event_time"]
+        assert set(newest.values()) <= set(part.times.tolist())
+
+
 def step(what: str, event_ms: int = 0, text: str = "") -> dict[str, Any]:
     return {"at_s": 1.0, "what": what, "event_ms": event_ms, "text": text}
 
@@ -59,7 +72,7 @@ def run(**more: Any) -> dict[str, Any]:
             step("champion", 0, "new (canary): better"),
         ],
         "changed_ms": week_of(2), "errors": [*first, *measured],
-        "rolled_back": {"subjects": 12, "known": 10, "same": 10},
+        "champion": "new", "rolled_back": {"from": "new", "subjects": 12, "known": 10, "same": 10},
     }  # fmt: skip
     return told | more
 

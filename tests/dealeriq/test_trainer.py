@@ -207,6 +207,18 @@ def test_the_commands_tell_and_change_the_registry(place: Settings, trained: Tra
     wrong = cli(place, "promote", MODEL, "20170101-othre", "--execute")
     assert wrong.returncode == 2
     assert "has no version '20170101-othre'" in wrong.stderr
+    # MLflow away: decisions count all the same, and it shows them when it is back.
+    away = place.model_copy(deep=True)
+    away.mlflow.url = "http://127.0.0.1:9"
+    done = cli(away, "promote", MODEL, "20170101-other", "--execute", "--json")
+    assert json.loads(done.stdout)["done"], done.stderr
+    told = cli(away, "sync")
+    assert told.returncode == 4
+    assert "MLflow at http://127.0.0.1:9" in told.stderr
+    assert json.loads(cli(away, "ls", MODEL, "--json").stdout)["champion"] == "20170101-other"
+    assert cli(away, "rollback", MODEL, "--execute").returncode == 0
+    assert cli(place, "sync").returncode == 0
+    assert _alias(place) == trained.champion.run_id
     with LifecycleLog(place.kafka, place.registry) as log:
         log.catch_up()
         again = Lifecycle()

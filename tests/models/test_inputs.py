@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +27,7 @@ from models.inputs import (
 from models.rules import InsightRule, RuleError
 from models.training.events import Stream
 from models.training.holidays import holiday_days
-from tests.lake_tables import order, write_events
+from tests.lake_tables import NOW, order, write_events
 from tests.models.year import DAY, START
 
 
@@ -144,3 +145,13 @@ def test_what_came_after_is_a_loop_over_the_events(
         assert counts[at] == len(mine)
         assert sums[at] == sum(each["quantity"] for each in mine)
         assert known[at] == sum(each["event_time"] <= START + 5 * DAY for each in mine)
+
+
+def test_an_event_from_a_clock_that_is_ahead_makes_no_outcome_known(tmp_path: Path) -> None:
+    events = [order(i, event_time=START + i * DAY) for i in range(5)]
+    write_events(tmp_path, "orders", [*events, order(9, event_time=NOW + 30 * DAY)])
+    with Stream(tmp_path) as stream:
+        assert stream.latest_ms("orders") == START + 4 * DAY
+    write_events(tmp_path, "orders", [order(10, event_time=NOW + 60_000)])  # clocks differ a little
+    with Stream(tmp_path) as stream:
+        assert stream.latest_ms("orders") == NOW + 60_000
