@@ -56,7 +56,7 @@ class Story:
     dealers: int = 40
     first: int = 20
     change: int = 21
-    last: int = 45
+    last: int = 49
     stretch: int = 2
 
 
