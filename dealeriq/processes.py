@@ -188,8 +188,8 @@ def graph_view(settings: Settings) -> None:
     from connectors.neo4j.driver import connect
     from connectors.registry import Registry
     from streams.graph.embedding import GraphEmbedder
-    from streams.graph.schedule import EmbeddingSchedule
     from streams.graph.store import GraphStore
+    from streams.schedule import EmbeddingSchedule
     from streams.views.graph_view import GRAPH_VIEW, GraphView
     from streams.views.runner import ViewRunner
 
@@ -204,7 +204,7 @@ def graph_view(settings: Settings) -> None:
         if settings.graph.embedding_every_s is not None:
             schema_id = registry.register_all(["embeddings"])["embeddings-value"]
             embedder = GraphEmbedder(driver, settings.graph, producer(settings.kafka), schema_id)
-            schedule = EmbeddingSchedule(embedder, settings.graph.embedding_every_s)
+            schedule = EmbeddingSchedule("graph-embedder", embedder, settings.graph.embedding_every_s)
             threading.Thread(target=schedule.run, args=(stop,), name="graph-embedder", daemon=True).start()
         ViewRunner(
             settings.kafka,
@@ -217,11 +217,14 @@ def graph_view(settings: Settings) -> None:
 
 
 def recommend_view(settings: Settings) -> None:
-    """Keep recommendations true to the orders."""
-    from connectors.kafka import ensure_topics
+    """Keep recommendations true to the orders, and embed what dealers order where that has a schedule."""
+    from connectors.kafka import ensure_topics, producer
     from connectors.redis import connect
     from connectors.registry import Registry
+    from streams.publishing import VectorPublisher
+    from streams.recommend.behaviour import BehaviourEmbedder
     from streams.recommend.store import RecommendStore
+    from streams.schedule import EmbeddingSchedule
     from streams.views.recommend_view import RecommendView
     from streams.views.runner import ViewRunner
 
@@ -230,8 +233,18 @@ def recommend_view(settings: Settings) -> None:
     _serve_metrics()
     project, recommend = settings.features.project, settings.recommend
     store = RecommendStore(connect(settings.redis), project)
-    view = RecommendView(store, Registry(settings.registry).schema, recommend)
-    ensure_topics(settings.kafka, [*view.topics, *(f"{each}.dlq" for each in view.topics)])
+    registry = Registry(settings.registry)
+    view = RecommendView(store, registry.schema, recommend)
+    ensure_topics(settings.kafka, [*view.topics, *(f"{each}.dlq" for each in view.topics), "embeddings"])
+    if recommend.behaviour_every_s is not None:
+        schema_id = registry.register_all(["embeddings"])["embeddings-value"]
+        publisher = VectorPublisher(
+            producer(settings.kafka), schema_id, "behaviour", "dealeriq/behaviour-embedder"
+        )
+        own = RecommendStore(connect(settings.redis), project)  # the view's connection is the view's
+        embedder = BehaviourEmbedder(own, recommend, publisher)
+        schedule = EmbeddingSchedule("behaviour-embedder", embedder, recommend.behaviour_every_s)
+        threading.Thread(target=schedule.run, args=(stop,), name="behaviour-embedder", daemon=True).start()
     ViewRunner(
         settings.kafka,
         view,

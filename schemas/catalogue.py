@@ -221,7 +221,7 @@ def _catalogue() -> Mapping[str, Topic]:
             "embeddings",
             "chunk_id",
             "models",
-            "embed-agent image-agent graph-view",
+            "embed-agent image-agent graph-view recommend-view",
             "vector-view lake",
             compacted=True,
         ),

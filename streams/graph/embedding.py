@@ -18,25 +18,23 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, LiteralString, NamedTuple
+from typing import Any, LiteralString
 
 import numpy as np
 from neo4j import Driver, ManagedTransaction, Session
 from neo4j.exceptions import ClientError
 
-from connectors.kafka import KafkaUnavailableError, Producer
+from connectors.kafka import Producer
 from connectors.neo4j.settings import GraphSettings
-from schemas.codec import Encoder
-from schemas.envelope import headers, new_traceparent
 from schemas.errors import DealerIQError
-from schemas.ids import event_id
 from streams.graph.algorithms import ALGORITHMS, LABELS, PROJECT, RELATIONS
+from streams.publishing import SubjectVector, VectorPublisher, moved
+from streams.publishing import chunk_of as chunk_of_kind
 
 __all__ = ["EmbeddingRun", "GraphEmbedder", "GraphMemoryError", "chunk_of"]
 
-TOPIC = "embeddings"
+_KIND = "graph"
 _SOURCE = "dealeriq/graph-embedder"
-_DELIVERY_S = 60.0
 _BATCH = 1_000
 _KINDS = {"Product": "product", "Dealer": "dealer"}
 
@@ -86,18 +84,9 @@ class EmbeddingRun:
     seconds: float = 0.0
 
 
-class _Node(NamedTuple):
-    """A product or dealer and its vector (float32, little-endian) under an encoder; empty to take it back."""
-
-    kind: str
-    id: str
-    vector: bytes
-    encoder: str
-
-
-def chunk_of(kind: str, identity: str) -> str:
+def chunk_of(subject_type: str, identity: str) -> str:
     """Return the key under which a product's or dealer's graph vector stands in the embeddings topic."""
-    return event_id("graph", f"{kind}/{identity}")
+    return chunk_of_kind(_KIND, subject_type, identity)
 
 
 class GraphEmbedder:
@@ -111,8 +100,8 @@ class GraphEmbedder:
     """
 
     def __init__(self, driver: Driver, settings: GraphSettings, producer: Producer, schema_id: int) -> None:
-        self._driver, self._settings, self._producer = driver, settings, producer
-        self._encode = Encoder(TOPIC, schema_id).encode
+        self._driver, self._settings = driver, settings
+        self._publisher = VectorPublisher(producer, schema_id, _KIND, _SOURCE)
 
     def run(self) -> EmbeddingRun:
         """Embed, and publish what changed. Raises GraphMemoryError, KafkaUnavailableError."""
@@ -123,9 +112,9 @@ class GraphEmbedder:
             run = EmbeddingRun(f"{name}@{space}.{settings.embedding_seed}")
             computed = self._computed(session, run.encoder)
             run.vectors, run.computing_s = len(computed), time.monotonic() - began
-            known = {(each.kind, each.id): each for each in map(_node, session.run(_PUBLISHED))}
-            there = {(each.kind, each.id) for each in computed}
-            changed = [each for each in computed if self._moved(each, known.get((each.kind, each.id)))]
+            known = {(each.type, each.id): each for each in map(_node, session.run(_PUBLISHED))}
+            there = {(each.type, each.id) for each in computed}
+            changed = [each for each in computed if self._moved(each, known.get((each.type, each.id)))]
             gone = [each._replace(vector=b"") for name, each in known.items() if name not in there]
             self._publish(session, changed, _KEEP)
             self._publish(session, gone, _FORGET)
@@ -134,7 +123,7 @@ class GraphEmbedder:
         run.seconds = time.monotonic() - began
         return run
 
-    def _computed(self, session: Session, encoder: str) -> list[_Node]:
+    def _computed(self, session: Session, encoder: str) -> list[SubjectVector]:
         """The vectors of everything that is offered; a node without a relation has none."""
         settings, name = self._settings, f"dealeriq-{uuid.uuid4().hex[:12]}"
         algorithm = ALGORITHMS[settings.embedding]
@@ -155,7 +144,7 @@ class GraphEmbedder:
             for row in session.run(algorithm.stream, parameters):
                 vector = np.asarray(row["vector"], dtype="<f4")
                 if vector.any() and np.isfinite(vector).all():
-                    found.append(_Node(_KINDS[row["label"]], row["id"], vector.tobytes(), encoder))
+                    found.append(SubjectVector(_KINDS[row["label"]], row["id"], vector.tobytes(), encoder))
         except ClientError as error:
             if "memory" not in str(error):
                 raise
@@ -166,58 +155,29 @@ class GraphEmbedder:
                 session.run(statement, parameters).consume()
         return found
 
-    def _moved(self, each: _Node, known: _Node | None) -> bool:
-        """Whether a vector is another than the published one: by more than the tolerance, as 1 - cosine."""
+    def _moved(self, each: SubjectVector, known: SubjectVector | None) -> bool:
+        """Whether a vector is another than the published one."""
         if known is None or known.encoder != each.encoder:
             return True
-        one, other = np.frombuffer(each.vector, "<f4"), np.frombuffer(known.vector, "<f4")
-        cosine = float(one @ other / (np.linalg.norm(one) * np.linalg.norm(other)))
-        return 1 - cosine > self._settings.embedding_tolerance
+        return moved(each.vector, known.vector, self._settings.embedding_tolerance)
 
-    def _publish(self, session: Session, nodes: Sequence[_Node], told: Mapping[str, LiteralString]) -> None:
+    def _publish(
+        self, session: Session, nodes: Sequence[SubjectVector], told: Mapping[str, LiteralString]
+    ) -> None:
         """Produce in batches, and tell the graph of each batch once Kafka has it."""
         for start in range(0, len(nodes), _BATCH):
             batch = nodes[start : start + _BATCH]
-            self._produce(batch)
+            self._publisher.publish(batch)
             for kind, statement in told.items():
-                rows = [[each.id, each.vector, each.encoder] for each in batch if each.kind == kind]
+                rows = [[each.id, each.vector, each.encoder] for each in batch if each.type == kind]
                 if rows:
                     # The view writes the same nodes: the driver repeats what a deadlock with it ended.
                     session.execute_write(_tell, statement, rows)
-
-    def _produce(self, nodes: Sequence[_Node]) -> None:
-        """Produce vectors, or a tombstone for each without one, and wait until Kafka has them all."""
-        errors: list[Any] = []
-
-        def delivered(error: Any, _message: Any) -> None:
-            if error is not None:
-                errors.append(error)
-
-        now_ms = time.time_ns() // 1_000_000
-        for each in nodes:
-            key = chunk_of(each.kind, each.id)
-            value = self._encode(_record(each, key, now_ms)) if each.vector else None
-            identity = event_id("embedding", key, each.encoder, each.vector.hex(), now_ms)
-            head = headers(identity, TOPIC, _SOURCE, now_ms, f"{each.kind}/{each.id}", new_traceparent())
-            self._producer.produce(TOPIC, value, key=key.encode(), headers=head, on_delivery=delivered)
-        left = self._producer.flush(_DELIVERY_S)
-        if left or errors:
-            why = errors[0].str() if errors else f"{left} messages unacknowledged"
-            raise KafkaUnavailableError(f"embeddings were not kept: {why}")
 
 
 def _tell(transaction: ManagedTransaction, statement: LiteralString, rows: list[list[Any]]) -> None:
     transaction.run(statement, rows=rows).consume()
 
 
-def _node(row: Any) -> _Node:
-    return _Node(_KINDS[row["label"]], row["id"], bytes(row["vector"]), row["encoder"])
-
-
-def _record(each: _Node, key: str, now_ms: int) -> dict[str, Any]:
-    return {
-        "chunk_id": key, "subject_type": each.kind, "subject_id": each.id, "chunk": 0, "kind": "graph",
-        "encoder": each.encoder, "dimension": len(each.vector) // 4, "vector": each.vector,
-        "fingerprint": event_id(each.encoder, each.vector.hex()), "text": None, "dealer_id": None,
-        "event_time": now_ms,
-    }  # fmt: skip
+def _node(row: Any) -> SubjectVector:
+    return SubjectVector(_KINDS[row["label"]], row["id"], bytes(row["vector"]), row["encoder"])

@@ -19,5 +19,17 @@ class RecommendSettings(BaseModel):
     stocked_days: float = Field(
         365.0, gt=0, description="a product that the dealer ordered in so many days is not recommended, days"
     )
+    behaviour_every_s: float | None = Field(
+        None, ge=1, description="how often dealers whose orders changed are embedded, s; unset: never"
+    )
+    behaviour_dimension: int = Field(
+        256, ge=64, le=4_096, multiple_of=64, description="length of a dealer's vector, a multiple of 64"
+    )
+    behaviour_tolerance: float = Field(
+        0.001,
+        ge=0,
+        le=2,
+        description="a vector that moved less than this, as 1 - cosine, is not published again",
+    )
     batch_records: int = Field(5_000, ge=1, description="most records folded together")
     poll_ms: int = Field(20, ge=1, description="longest wait to fill a batch, ms")

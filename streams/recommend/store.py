@@ -7,13 +7,14 @@ Keys, after the project and `:recommend:`:
 - `dealer:<id>:known`: list of pieces that say what the dealer has; the last one counts
 - `dealer:<id>:orders`: its last orders
 - `regions`: hash of dealer → time and region
+- `behaviours`: hash of dealer → digest of its orders, encoder and vector, as last published; not of the fold
 
 `records.py` and `dealers.py` say how they are packed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,8 +32,8 @@ class Keys:
 
     def __init__(self, project: str) -> None:
         self._prefix = f"{project}:recommend"
-        self.items, self.lists, self.regions = (
-            f"{self._prefix}:{name}" for name in ("items", "lists", "regions")
+        self.items, self.lists, self.regions, self.behaviours = (
+            f"{self._prefix}:{name}" for name in ("items", "lists", "regions", "behaviours")
         )
 
     def known(self, dealer_id: str) -> str:
@@ -86,6 +87,21 @@ class RecommendStore(PositionedStore):
             pipeline.lrange(self.keys.known(each), 0, -1)
         orders, regions, *known = pipeline.execute()
         return list(zip(map(b"".join, known), orders, regions, strict=True))
+
+    def ordering(self) -> Iterator[str]:
+        """Yield each dealer that ordered, in no order."""
+        before, after = self.keys.orders("\0").split("\0")
+        for key in self.redis.scan_iter(match=f"{before}*{after}", count=1_000):
+            yield key.decode().removeprefix(before).removesuffix(after)
+
+    def behaviours(self, ids: Sequence[str]) -> list[bytes | None]:
+        """Return what was published of each dealer's behaviour, as it was kept."""
+        return list(self.redis.hmget(self.keys.behaviours, list(ids))) if ids else []
+
+    def keep_behaviours(self, kept: Mapping[str, bytes]) -> None:
+        """Keep what is published."""
+        if kept:
+            self.redis.hset(self.keys.behaviours, mapping=dict(kept))
 
     def commit(self, written: Written, behind: Mapping[tuple[str, int], int]) -> None:
         """Write a batch and move the positions, in one step; may repeat. Raises StoreReplacedError."""
