@@ -201,7 +201,7 @@ def _at_size(settings: Settings, frame: pl.DataFrame, grown: int, times: int) ->
     version = folder_of(settings).current()
     assert version is not None
     encoder, rng = packaged_encoder(settings.text), np.random.default_rng(5)
-    index = open_version(version, kinds_of(settings, encoder))
+    index = open_version(version, settings, kinds_of(settings, encoder))
     try:
         real = list(index.scan([AnyOf("entry", [CHUNK])], vectors=True))
         left = grown - len(real)

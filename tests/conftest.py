@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from weaviate_server import ABSENT, WeaviateServer, binary
 
 from dealeriq.runtime import Supervisor
 from dealeriq.settings import Settings, load
@@ -50,6 +51,16 @@ def graph(supervisor: Supervisor) -> Settings:
     """`stack` with Neo4j beside it. Tests share its one database: use dealers and products of your own."""
     supervisor.start_services("neo4j")
     return supervisor.settings
+
+
+@pytest.fixture(scope="session")
+def weaviate_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WeaviateServer]:
+    """A real Weaviate; use collections of your own. Skips where there is none."""
+    if binary() is None:
+        pytest.skip(ABSENT)
+    running = WeaviateServer(tmp_path_factory.mktemp("weaviate"))
+    yield running
+    running.stop()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -11,11 +11,11 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
-from connectors.vectors.errors import IndexBusyError
+from connectors.vectors.errors import IndexBusyError, IndexUnavailableError
 
 __all__ = ["IndexFolder"]
 
@@ -40,20 +40,23 @@ class IndexFolder:
             self._lock = None
 
     @contextlib.contextmanager
-    def building(self) -> Iterator[Path]:
+    def building(self, forget: Callable[[Path], None] = lambda version: None) -> Iterator[Path]:
         """Give the path of a version to be made beside the others, and remove it if it was not adopted.
+
+        `forget` is as for `tidy`.
 
         Raises IndexBusyError where another process is making one.
         """
         lock = self._take("builder.lock", "is being made again by")
         try:
             for left in self.root.glob(f"{_BUILDING}*"):  # by one that was killed
-                shutil.rmtree(left, ignore_errors=True)
+                _remove(left, forget)
             beside = self.root / f"{_BUILDING}{time.time_ns():x}"
             try:
                 yield beside
             finally:
-                shutil.rmtree(beside, ignore_errors=True)
+                if beside.exists():
+                    _remove(beside, forget)
         finally:
             lock.close()
 
@@ -84,12 +87,15 @@ class IndexFolder:
         beside.write_text(version.name)
         beside.replace(self.root / "current")
 
-    def tidy(self) -> None:
-        """Remove versions that do not count. Only the owner may."""
+    def tidy(self, forget: Callable[[Path], None] = lambda version: None) -> None:
+        """Remove versions that do not count. Only the owner may.
+
+        `forget` is told of each before; where it raises IndexUnavailableError the version is left.
+        """
         kept = self.current()
         for each in self.versions():
             if each != kept:
-                shutil.rmtree(each, ignore_errors=True)
+                _remove(each, forget)
 
     def _take(self, name: str, told: str) -> IO[str]:
         self.root.mkdir(parents=True, exist_ok=True)
@@ -106,3 +112,9 @@ class IndexFolder:
         lock.write(f"process {os.getpid()}")
         lock.flush()
         return lock
+
+
+def _remove(version: Path, forget: Callable[[Path], None]) -> None:
+    with contextlib.suppress(IndexUnavailableError):
+        forget(version)
+        shutil.rmtree(version, ignore_errors=True)

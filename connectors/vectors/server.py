@@ -50,9 +50,14 @@ from connectors.vectors.index import (
     VectorIndex,
 )
 
-__all__ = ["ServerIndex"]
+__all__ = ["ServerIndex", "drop"]
 
 _T = TypeVar("_T")
+
+
+def drop(client: QdrantClient, name: str) -> None:
+    """Remove a collection; one that is not there is no error. Raises IndexUnavailableError."""
+    _asking(name, lambda: client.delete_collection(name))
 
 
 class ServerIndex(VectorIndex):
@@ -162,16 +167,7 @@ class ServerIndex(VectorIndex):
         self._client.close()
 
     def _asking(self, ask: Callable[[], _T]) -> _T:
-        try:
-            return ask()
-        except (ResponseHandlingException, ApiException) as error:
-            if (
-                isinstance(error, UnexpectedResponse)
-                and error.status_code is not None
-                and error.status_code < 500
-            ):
-                raise
-            raise IndexUnavailableError(f"the index {self._name} does not answer: {error}") from error
+        return _asking(self._name, ask)
 
     def _make(self, keywords: Sequence[str], numbers: Sequence[str]) -> None:
         vectors = {
@@ -197,6 +193,15 @@ class ServerIndex(VectorIndex):
     def _write_about(self) -> None:
         point = PointStruct(id=About.id, vector={}, payload=self._about.fields)
         self._asking(lambda: self._client.upsert(self._name, [point], wait=True))
+
+
+def _asking(name: str, ask: Callable[[], _T]) -> _T:
+    try:
+        return ask()
+    except (ResponseHandlingException, ApiException) as error:
+        if isinstance(error, UnexpectedResponse) and error.status_code is not None and error.status_code < 500:
+            raise
+        raise IndexUnavailableError(f"the index {name} does not answer: {error}") from error
 
 
 def _point(entry: Entry) -> PointStruct:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from connectors.vectors import Encoding, Kinds
+from connectors.vectors import Encoding, Kinds, VectorIndex
 from connectors.vectors.edge import EdgeIndex
 from connectors.vectors.folder import IndexFolder
+from dealeriq.search.servers import open_on_server
 from dealeriq.settings import Settings
 from models.search.fields import KEYWORDS, NUMBERS, TEXT
 from models.text import Encoder
@@ -46,6 +47,11 @@ def current_version(folder: IndexFolder) -> Path:
     return version
 
 
-def open_version(version: Path, kinds: Kinds) -> EdgeIndex:
-    """Open a version, or make it where nothing is there. Raises IndexDamagedError, WrongFormatError."""
+def open_version(version: Path, settings: Settings, kinds: Kinds) -> VectorIndex:
+    """Open a version, or make it where nothing is there.
+
+    Raises IndexDamagedError, WrongFormatError, IndexUnavailableError.
+    """
+    if settings.search.index_url is not None:
+        return open_on_server(version, settings.search, kinds, KEYWORDS, NUMBERS)
     return EdgeIndex(version, kinds, KEYWORDS, NUMBERS)

@@ -11,12 +11,12 @@ import uvicorn
 from connectors.kafka import ensure_topics
 from connectors.redis import connect
 from connectors.registry import Registry
-from connectors.vectors import AnyOf
-from connectors.vectors.edge import EdgeIndex
+from connectors.vectors import AnyOf, VectorIndex
 from connectors.vectors.folder import IndexFolder
 from dealeriq.http.server import beside
 from dealeriq.search.app import SearchApplication
 from dealeriq.search.folder import current_version, folder_of, kinds_of, open_version
+from dealeriq.search.servers import forgetter
 from dealeriq.settings import Settings
 from models.search.fields import CHUNK
 from models.search.searcher import Searcher
@@ -44,7 +44,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
     folder = folder_of(settings)
     folder.own()
     try:
-        folder.tidy()
+        folder.tidy(forgetter(settings.search))
         _Service(settings, folder, text_encoder(_impatient(settings.text), ENCODER_TOKENS.inc), stop).run()
     finally:
         folder.release()
@@ -72,16 +72,16 @@ class _Service:
         self._server: uvicorn.Server | None = None
 
     def run(self) -> None:
-        previous: EdgeIndex | None = None
+        previous: VectorIndex | None = None
         threading.Thread(target=self._weigh, name="ranking-view", daemon=True).start()
         try:
             while not self._stop.is_set():
                 version = current_version(self._folder)
-                index = open_version(version, kinds_of(self._settings, self._encoder))
+                index = open_version(version, self._settings, kinds_of(self._settings, self._encoder))
                 view = self._put_in_place(index)
                 if previous is not None:
                     previous.close()
-                    self._folder.tidy()
+                    self._folder.tidy(forgetter(self._settings.search))
                 previous = index
                 self._fold(view, version)
         finally:
@@ -92,7 +92,7 @@ class _Service:
             if previous is not None:
                 previous.close()
 
-    def _put_in_place(self, index: EdgeIndex) -> VectorView:
+    def _put_in_place(self, index: VectorIndex) -> VectorView:
         """Let searches be answered from `index`; returns when none is answered from another any more."""
         vocabulary = Vocabulary(entry.fields["text"] for entry in index.scan([AnyOf("entry", [CHUNK])]))
         searcher = Searcher(index, self._encoder, vocabulary, self._weights)

@@ -17,6 +17,7 @@ from connectors.kafka import KafkaUnavailableError, consumer, ensure_topics
 from connectors.registry import Registry
 from connectors.vectors import AnyOf
 from dealeriq.search.folder import folder_of, kinds_of, open_version
+from dealeriq.search.servers import forgetter
 from dealeriq.settings import Settings
 from models.search.fields import entries_of
 from models.text import text_encoder
@@ -37,8 +38,8 @@ def rebuild(settings: Settings, progress: Callable[[str], None]) -> dict[str, An
     """
     began = time.monotonic()
     folder = folder_of(settings)
-    with folder.building() as beside:
-        index = open_version(beside, kinds_of(settings, text_encoder(settings.text)))
+    with folder.building(forgetter(settings.search)) as beside:
+        index = open_version(beside, settings, kinds_of(settings, text_encoder(settings.text)))
         try:
             view = VectorView(index, Registry(settings.registry).schema)
             ensure_topics(settings.kafka, view.topics)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 __all__ = ["SearchSettings"]
 
@@ -26,6 +26,12 @@ class SearchSettings(BaseModel):
     kinds: list[Literal["text", "graph"]] | None = Field(
         None, min_length=1, description="kinds of vectors in the index; unset: text, and graph if there is one"
     )
+    index_url: str | None = Field(
+        None, pattern=r"^(qdrant|weaviate)\+https?://[^/@]+$",
+        description="server that keeps the index, qdrant+http://host:6333 or weaviate+http://host:8080; "
+        "unset: Qdrant Edge in the search process",
+    )  # fmt: skip
+    index_key: SecretStr | None = Field(None, description="API key for that server; unset: none")
     threads: int = Field(2, ge=1, le=64, description="searches answered at the same time")
     batch_records: int = Field(500, ge=1, le=10_000, description="most records folded into the index together")
     feedback_bound: float = Field(

@@ -17,6 +17,7 @@ from connectors.vectors import (
     Entry,
     IndexBusyError,
     IndexDamagedError,
+    IndexUnavailableError,
     OwnOrNone,
     Sparse,
     WrongFormatError,
@@ -25,6 +26,7 @@ from connectors.vectors.edge import EdgeIndex
 from connectors.vectors.folder import IndexFolder
 from connectors.vectors.lexical import Lexical
 from connectors.vectors.server import ServerIndex
+from connectors.vectors.weaviate import WeaviateIndex, WeaviateRefusedError, connect, drop
 from schemas.ids import event_id
 
 KEYWORDS, NUMBERS, DIMENSION, ENCODER = ("kind", "dealer"), ("price",), 8, "test@1"
@@ -47,18 +49,26 @@ def server(folder, kinds=KINDS):
     return ServerIndex(SERVERS[folder], "index", kinds, KEYWORDS, NUMBERS)
 
 
-IMPLEMENTATIONS = {"edge": edge, "server": server}
+def weaviate(folder, kinds=KINDS):
+    """A collection of the test's own on one real server."""
+    return WeaviateIndex(connect(folder[0].address), folder[1], kinds, KEYWORDS, NUMBERS)
+
+
+IMPLEMENTATIONS = {"edge": edge, "server": server, "weaviate": weaviate}
 
 
 @pytest.fixture(params=IMPLEMENTATIONS)
 def reopen(request, tmp_path):
     """Opens the same index, again and again; the last one is closed at the end."""
     opened = []
+    where = tmp_path
+    if request.param == "weaviate":
+        where = (request.getfixturevalue("weaviate_server"), f"T{uuid.uuid4().hex}")
 
     def again(kinds=KINDS):
         if opened:
             opened.pop().close()
-        opened.append(IMPLEMENTATIONS[request.param](tmp_path, kinds))
+        opened.append(IMPLEMENTATIONS[request.param](where, kinds))
         return opened[-1]
 
     yield again
@@ -251,6 +261,24 @@ class TestContract:
         assert index.positions() == {("products", 0): 8, ("embeddings", 3): 9}
 
 
+def test_what_a_weaviate_refuses_or_does_not_answer_is_told(weaviate_server):
+    name = f"T{uuid.uuid4().hex}"
+    index = weaviate((weaviate_server, name))
+    index.put([Entry(event_id("test", 1), {"kind": 'a"}]}){'}, {"text": vectors(1)[0]})])
+    assert [each.fields for each in index.scan([AnyOf("kind", ['a"}]}){'])])] == [{"kind": 'a"}]}){'}]
+    with pytest.raises(WeaviateRefusedError, match=r"vector lengths|dimension|length"):
+        index.put([Entry(event_id("test", 1), {}, {"text": np.ones(9, np.float32)})])
+    with connect(weaviate_server.address) as client:
+        drop(client, name)
+        drop(client, name)
+        with pytest.raises(WeaviateRefusedError):
+            index.count()
+        fresh = WeaviateIndex(client, name, KINDS, KEYWORDS, NUMBERS)
+        assert fresh.count() == 0
+    with pytest.raises(IndexUnavailableError, match="does not answer"):
+        WeaviateIndex(connect("http://127.0.0.1:9"), name, KINDS, KEYWORDS, NUMBERS)
+
+
 def test_what_was_written_survives_kill_9(tmp_path):
     code = f"""
         import os, numpy as np
@@ -316,7 +344,15 @@ def test_a_folder_has_one_owner_and_keeps_the_version_that_counts(tmp_path):
     assert second.current() == new
     first.release()
     second.own()
-    second.tidy()
+
+    def away(version):
+        raise IndexUnavailableError(str(version))
+
+    second.tidy(away)  # what is on a server that is away is removed another time
+    assert old.exists()
+    forgotten = []
+    second.tidy(forgotten.append)
+    assert forgotten == [old]
     assert new.exists()
     assert not old.exists()
     second.release()

@@ -13,6 +13,7 @@ import uuid
 from collections import Counter
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from confluent_kafka import KafkaException, TopicPartition
 
@@ -28,6 +29,7 @@ from dealeriq.settings import load
 from models.text import packaged_encoder
 from schemas.codec import Decoder, Encoder
 from schemas.envelope import headers
+from streams.graph.embedding import chunk_of
 from streams.verify.broker import Broker
 from streams.verify.vectors import verify_vectors
 
@@ -83,7 +85,8 @@ class World:
             mover.close()
         folder = IndexFolder(self.folder / "index")
         folder.root.mkdir(parents=True)
-        index = open_version(current_version(folder), kinds_of(load(self.variables()), packaged_encoder()))
+        settings = load(self.variables())
+        index = open_version(current_version(folder), settings, kinds_of(settings, packaged_encoder()))
         index.move(ends)
         index.close()
 
@@ -91,6 +94,7 @@ class World:
         return os.environ | self.stack.environment() | {
             "DEALERIQ_DATA_DIR": str(self.folder),
             "DEALERIQ_SEARCH__ENABLED": "true",
+            "DEALERIQ_SEARCH__KINDS": '["text", "graph"]',
             "DEALERIQ_SEARCH__FEEDBACK_HOLDOUT": "0",
             "DEALERIQ_SEARCH__PORT": str(self.search_port),
             "DEALERIQ_HTTP__PORT": str(self.http_port),
@@ -308,6 +312,7 @@ def test_what_changes_is_found_and_nothing_is_encoded_twice(world):
             "search", "hamer drill", "--filter", "price<=5", "--filter", "category=TOOLS", "--json"
         )
         assert hits["hits"][0]["id"] == drill["product_id"]
+        prove_that_graph_vectors_are_found(world, client, saw, drill)
         assert world.stop("search", signal.SIGINT) == 0
         prove_that_verify_sees_what_differs(world, client, drill)
 
@@ -340,6 +345,40 @@ def prove_that_feedback_moves_a_hit(world, client):
     world.until(lambda: hit().weight == 1)
 
 
+def prove_that_graph_vectors_are_found(world, client, saw, drill):
+    """The like of a product in the graph: by the vector that the graph published, until it is taken back."""
+    vectors = {saw["product_id"]: [1.0, 0.0], drill["product_id"]: [0.8, 0.6]}
+    for identity, (x, y) in vectors.items():
+        vector = np.zeros(128, "<f4")
+        vector[:2] = x, y
+        key = chunk_of("product", identity)
+        world.send("embeddings", key, {
+            "chunk_id": key, "subject_type": "product", "subject_id": identity, "chunk": 0, "kind": "graph",
+            "encoder": f"graph-fastrp-128@{world.mark}", "dimension": 128, "vector": vector.tobytes(),
+            "fingerprint": "f", "text": None, "dealer_id": None, "event_time": NOW_MS,
+        })  # fmt: skip
+    like = f"product/{saw['product_id']}"
+    hit = world.until(lambda: next(iter(alike(client, like)), None))
+    assert (hit.id, hit.why.keys()) == (drill["product_id"], {"like-graph"})
+    assert hit.why["like-graph"].score == pytest.approx(0.8, abs=1e-3)
+    assert hit.text.startswith("Hammer drill")
+    both = client.search(like=like)
+    assert both.kinds == ["text", "graph"]
+    assert next(each for each in both.hits if each.id == drill["product_id"]).why.keys() >= {"like-graph"}
+    found = world.run("search", "--like", like, "--kind", "graph", "--json")
+    assert [each["id"] for each in found["hits"]] == [drill["product_id"]]
+    with pytest.raises(RequestError, match="holds no vectors of kind image"):
+        client.search(like=like, kinds=["image"])
+
+
+def alike(client, like):
+    """What is like a product in the graph; nothing while the product has no graph vector there."""
+    try:
+        return client.search(like=like, kinds=["graph"]).hits
+    except RequestError:
+        return []
+
+
 def prove_that_verify_sees_what_differs(world, client, drill):
     """Nothing differs; then one vector is turned, one chunk is lost, and one is from nowhere."""
 
@@ -357,17 +396,26 @@ def prove_that_verify_sees_what_differs(world, client, drill):
     assert whole.findings == []
     assert whole.entries == sum(whole.vectors.values())
     assert whole.vectors["text"] >= 6
-    index = open_version(
-        IndexFolder(world.folder / "index").current(), kinds_of(load(world.variables()), packaged_encoder())
-    )
+    assert whole.vectors["graph"] >= 2
+    settings = load(world.variables())
+    version = IndexFolder(world.folder / "index").current()
+    index = open_version(version, settings, kinds_of(settings, packaged_encoder()))
     mine = {each.fields["text"]: each for each in index.scan([AnyOf("entry", ["chunk"])], vectors=True)}
+    graph = index.get([chunk_of("product", drill["product_id"])], vectors=True)
+    ((bent, entry),) = graph.items()
+    index.put([replace(entry, dense={"graph": entry.dense["graph"][::-1].copy()})])
     (turned,) = (each for text, each in mine.items() if text.startswith("Hammer drill"))
     (lost,) = (each for text, each in mine.items() if text.startswith("Spirit level"))
     index.put([replace(turned, dense={"text": -turned.dense["text"]}), replace(turned, id="0" * 32)])
     index.delete([lost.id])
     index.close()
     found = {(each.kind, each.entity) for each in verified().findings}
-    assert found == {("vector", (turned.id,)), ("missing-vector", (lost.id,)), ("extra-vector", ("0" * 32,))}
+    assert found == {
+        ("vector", (turned.id,)),
+        ("missing-vector", (lost.id,)),
+        ("extra-vector", ("0" * 32,)),
+        ("vector", (bent,)),
+    }
     assert drill["product_id"] == turned.fields["subject_id"]
 
 
