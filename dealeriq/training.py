@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from dealeriq.settings import Settings
 from models.lifecycle import Decision, ModelState
+from models.specs import spec as spec_of
 from schemas.errors import DealerIQError
 
 if TYPE_CHECKING:
@@ -154,7 +155,8 @@ def record(
             model, version, "rejected", result["text"], cause=request, reason="gates", metrics=metrics
         )
     promotion, share = settings.trainer.promotion, settings.canary.share
-    canary = promotion == "canary" and state.champion is not None
+    watched = spec_of(model).in_stream
+    canary = promotion == "canary" and state.champion is not None and watched
     text = f"{result['text']}; its scores count for {share:.0%} of the subjects" if canary else result["text"]
     return log.write(
         model, version, "challenger" if canary or promotion == "challenger" else "champion", text,

@@ -162,6 +162,10 @@ class ModelSpec(ABC):
     gate: ClassVar[Gate]
     limits: ClassVar[Limits] = Limits()
     rules: ClassVar[tuple[InsightRule, ...]] = ()
+    in_stream: ClassVar[bool] = True
+    """Whether the stream scores it, so that a canary can be watched. Else what passes its gates is champion at
+    once.
+    """
 
     @abstractmethod
     def rows(self, stream: Stream) -> pa.Table:

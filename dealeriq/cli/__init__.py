@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "index": ("dealeriq.cli.index", "Make the search index again from its topics."),
     "embeddings": ("dealeriq.cli.embeddings", "Watch the vectors: drift, and encoders beside each other."),
     "recommend": ("dealeriq.cli.recommend", "Recommend products to a dealer."),
+    "prices": ("dealeriq.cli.prices", "Tell what prices do to demand, and which to change."),
     "graph": ("dealeriq.cli.graph", "Ask the graph: bought together, compatible, dealers alike."),
     "models": ("dealeriq.cli.models", "List, train, compare, promote and roll back models."),
     "encoders": ("dealeriq.cli.encoders", "Export encoders to ONNX, and list them."),

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SMALLER", "binary", "mase", "pinball", "quantiles"]
+__all__ = ["SMALLER", "binary", "demand", "mase", "pinball", "poisson", "quantiles"]
 
 Floats = NDArray[np.float64]
 
-SMALLER = frozenset({"wql", "mae", "mase", "calibration_error", "brier", "log_loss", "coverage_error"})
+SMALLER = frozenset(
+    {"wql", "mae", "mase", "calibration_error", "brier", "log_loss", "coverage_error", "deviance"}
+)
 """Metrics of which less is better."""
 
 
@@ -44,6 +46,28 @@ def pinball(truth: Floats, answers: Floats, levels: Sequence[float]) -> Floats:
     """Return each row's pinball loss, twice its mean over the levels."""
     error, level = truth[:, None] - answers, np.asarray(levels)
     found: Floats = 2.0 * np.maximum(level * error, (level - 1) * error).mean(axis=1)
+    return found
+
+
+def demand(truth: Floats, answers: Floats, weights: Floats | None = None) -> dict[str, float]:
+    """Return metrics of an expected demand: `deviance` (Poisson's, the mean of rows), `mae`, and `bias`: by
+    which share the sum is too large.
+    """
+    w = np.ones(len(truth)) if weights is None else weights
+    total = max(float(w.sum()), 1e-12)
+    return {
+        "deviance": float((w * poisson(truth, answers)).sum() / total),
+        "mae": float((w * np.abs(truth - answers)).sum() / total),
+        "bias": float((w * answers).sum() / max(float((w * truth).sum()), 1e-12)) - 1.0,
+    }
+
+
+def poisson(truth: Floats, answers: Floats) -> Floats:
+    """Return each row's Poisson deviance, 0 where the answer is the truth."""
+    expected = np.maximum(answers, 1e-9)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        told = np.where(truth > 0, truth * np.log(truth / expected), 0.0)
+    found: Floats = 2.0 * (told - (truth - expected))
     return found
 
 

@@ -10,7 +10,11 @@ from features.plan import load
 from models.spec import Fitted, ModelSpec, TrainingSet
 from models.specs import specs
 from models.training.sets import Parts, build, split
+from tests.models.prices import write_prices
 from tests.models.year import write_year
+
+LAKES = {"price_response": write_prices}
+"""Models that learn from other things than the year's lines tell."""
 
 
 @pytest.fixture(scope="session")
@@ -36,6 +40,9 @@ class Trained:
 
 
 @pytest.fixture(scope="session", params=sorted(specs()))
-def trained(request: pytest.FixtureRequest, lake: Path) -> Trained:
+def trained(request: pytest.FixtureRequest, lake: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     spec = specs()[request.param]
+    if spec.name in LAKES:
+        lake = tmp_path_factory.mktemp(spec.name)
+        LAKES[spec.name](lake)
     return Trained(spec, build(spec, load(), lake))
