@@ -94,7 +94,7 @@ class Monitor:
         log.catch_up()
         states = [each for name, each in log.registry.models.items() if each.champion and name in specs()]
         known = seen.catch_up()
-        fresh = self._judged(states, known)
+        fresh = self._judged([each for each in states if specs()[each.name].in_stream], known)
         for each in fresh:
             seen.write(each)
         asked.catch_up()

@@ -23,7 +23,16 @@ from schemas.errors import DealerIQError
 if TYPE_CHECKING:
     from models.lifecycle_log import LifecycleLog
 
-__all__ = ["TrainingStoppedError", "child", "interpreter", "mirror", "record", "store_variables", "train"]
+__all__ = [
+    "TrainingStoppedError",
+    "child",
+    "interpreter",
+    "mirror",
+    "record",
+    "store_variables",
+    "text_of",
+    "train",
+]
 
 _HOUSE = Path(__file__).parents[1]
 _NEEDED = {
@@ -96,6 +105,13 @@ def child(
         return read_answer(out, running.returncode)
 
 
+def text_of(settings: Settings) -> dict[str, Any]:
+    """Return the settings of the text encoder for a job, the key in plain: the job's file is ours alone."""
+    key = settings.text.endpoint_key
+    plain: dict[str, Any] = settings.text.model_dump(mode="json")
+    return plain | {"endpoint_key": None if key is None else key.get_secret_value()}
+
+
 def train(
     settings: Settings,
     state: ModelState,
@@ -114,7 +130,7 @@ def train(
         "model": state.name, "lake": lake.url, "lake_options": dict(lake.options), "request": request,
         "folder": str(settings.trainer.path(settings.data_dir)), "data_dir": str(settings.data_dir.absolute()),
         "mlflow": settings.mlflow.model_dump(), "as_of_ms": as_of_ms, "champion": champion,
-        "memory_mb": settings.trainer.memory_mb,
+        "memory_mb": settings.trainer.memory_mb, "text": text_of(settings),
     }  # fmt: skip
     result: dict[str, Any] = child(
         "training.run",

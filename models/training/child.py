@@ -9,7 +9,9 @@ from typing import Any
 
 from schemas.errors import DealerIQError
 
-__all__ = ["ChildFailedError", "answer", "read_answer"]
+__all__ = ["ChildFailedError", "answer", "read_answer", "text_settings"]
+
+_TEXT: dict[str, Any] = {}
 
 
 class ChildFailedError(DealerIQError):
@@ -25,6 +27,7 @@ def answer(arguments: Sequence[str], work: Callable[[dict[str, Any]], Any]) -> i
     """
     job_file, out = map(Path, arguments)
     job = json.loads(job_file.read_text("utf-8"))
+    _TEXT.update(job.pop("text", {}))
     code = 0
     try:
         told = {"result": work(job)}
@@ -35,6 +38,11 @@ def answer(arguments: Sequence[str], work: Callable[[dict[str, Any]], Any]) -> i
     fresh.write_text(json.dumps(told), "utf-8")
     fresh.replace(out)
     return code
+
+
+def text_settings() -> dict[str, Any]:
+    """Return the settings of the text encoder that came with the job (`text`); none: the defaults."""
+    return dict(_TEXT)
 
 
 def read_answer(out: Path, code: int | None) -> Any:

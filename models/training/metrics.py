@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SMALLER", "binary", "demand", "mase", "pinball", "poisson", "quantiles"]
+__all__ = ["SMALLER", "binary", "classes", "demand", "mase", "pinball", "poisson", "quantiles"]
 
 Floats = NDArray[np.float64]
 
@@ -47,6 +47,25 @@ def pinball(truth: Floats, answers: Floats, levels: Sequence[float]) -> Floats:
     error, level = truth[:, None] - answers, np.asarray(levels)
     found: Floats = 2.0 * np.maximum(level * error, (level - 1) * error).mean(axis=1)
     return found
+
+
+def classes(truth: Floats, answers: Floats, weights: Floats | None = None) -> dict[str, float]:
+    """Return metrics of one class of several, `answers` [rows, classes] as shares: `accuracy`, `macro_f1` over
+    the classes that the truth has, and `log_loss`.
+    """
+    w = np.ones(len(truth)) if weights is None else weights
+    given, wanted = answers.argmax(axis=1), truth.astype(np.int64)
+    count = answers.shape[1]
+    right = np.bincount(wanted[given == wanted], w[given == wanted], count)
+    said, there = np.bincount(given, w, count), np.bincount(wanted, w, count)
+    f1 = 2 * right / np.maximum(said + there, 1e-12)
+    told = np.clip(answers[np.arange(len(truth)), wanted], 1e-7, 1.0)
+    total = max(float(w.sum()), 1e-12)
+    return {
+        "accuracy": float(right.sum()) / total,
+        "macro_f1": float(f1[there > 0].mean()) if (there > 0).any() else float("nan"),
+        "log_loss": float(-(w * np.log(told)).sum() / total),
+    }
 
 
 def demand(truth: Floats, answers: Floats, weights: Floats | None = None) -> dict[str, float]:

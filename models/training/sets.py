@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from connectors.lake import Root
+from connectors.lake import Root, lake_of
 from features.history import TIME_COLUMN, History
 from features.plan import Plan
 from models.inputs import Input, assemble, needed
@@ -95,9 +95,12 @@ def build(
         inputs = inputs or spec.resolve(rows)
         y = spec.labels(rows, stream) if labelled else np.full(len(rows), np.nan)
         versions = dict(stream.versions)
-    with History(plan, names, lake, until_ms=as_of_ms, memory_mb=memory_mb) as history:
-        frame = history.of(rows)
-        origin = json.loads(history.origin.to_json())
+    if names:
+        with History(plan, names, lake, until_ms=as_of_ms, memory_mb=memory_mb) as history:
+            frame = history.of(rows)
+            origin = json.loads(history.origin.to_json())
+    else:
+        frame, origin = rows, {"lake": lake_of(lake).url, "versions": {}, "positions": {}}
     origin["label_versions"] = versions
     time = frame[TIME_COLUMN].to_numpy()
     # Only what is declared is read: whatever else `rows` brought along never reaches a vector.

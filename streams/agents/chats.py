@@ -25,8 +25,11 @@ class ChatStage(MapStage):
 
     def handle(self, records: Sequence[Record]) -> list[Derived]:
         """Return each message with its reading; its id follows from the message and the reader's version."""
-        version, encoder = self._reader.version, self._reader.encoder.identity
         readings = self._reader.read([record["text"] for record in records])
+        version, encoder = (
+            self._reader.version,
+            self._reader.reads_with,
+        )  # of this batch: models swap between two
         derived = []
         for record, reading in zip(records, readings, strict=True):
             cause = record["event_id"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,8 @@ from connectors.redis import connect
 from connectors.registry import Registry
 from connectors.settings import KafkaSettings, RedisSettings, RegistrySettings
 from models.image import image_encoder
+from models.lifecycle import Lifecycle
+from models.lifecycle_log import LifecycleLog
 from models.settings import ImageSettings
 from models.text import TextSettings, text_encoder
 from schemas.errors import DealerIQError
@@ -19,11 +22,13 @@ from streams.agents.chats import ChatStage
 from streams.agents.embed import EmbedStage
 from streams.agents.embedded import Embedded
 from streams.agents.images import ImageStage
+from streams.agents.intent_head import IntentHeads
 from streams.agents.reading import Reader
 from streams.agents.settings import AgentSettings
 from streams.agents.stage import Stage
 from streams.agents.worker import BatchWorker
 from streams.metrics import ENCODER_TOKENS, StageMeters, start_server
+from streams.scoring.following import follow
 
 __all__ = ["AGENTS", "UnknownAgentError", "main"]
 
@@ -35,10 +40,16 @@ class UnknownAgentError(DealerIQError):
     exit_code = 2
 
 
+_FIRST_LOOK_S = 10.0
+"""How long an agent waits for the lifecycle before it begins without a model."""
+
+
 @dataclass(frozen=True)
 class _Given:
     """What the settings say of the agents."""
 
+    kafka: KafkaSettings
+    registry: RegistrySettings
     agents: AgentSettings = field(default_factory=AgentSettings)
     text: TextSettings = field(default_factory=TextSettings)
     redis: RedisSettings = field(default_factory=RedisSettings)
@@ -46,7 +57,10 @@ class _Given:
 
 
 def _chats(given: _Given) -> Stage:
-    return ChatStage(Reader(text_encoder(given.text, ENCODER_TOKENS.inc), given.agents.remembered_readings))
+    encoder = text_encoder(given.text, ENCODER_TOKENS.inc)
+    heads = IntentHeads(encoder)
+    _follow(heads.refresh, given)
+    return ChatStage(Reader(encoder, given.agents.remembered_readings, head=heads.current))
 
 
 def _embed(given: _Given) -> Stage:
@@ -63,6 +77,34 @@ def _images(given: _Given) -> Stage:
         patience_s=image.patience_s,
     )
     return ImageStage(image_encoder(image), Embedded(connect(given.redis), "image"), source, image.fetchers)
+
+
+def _follow(refresh: Callable[[Lifecycle], bool], given: _Given) -> None:
+    """Give `refresh` the lifecycle of models from now on; return after the first look, or without it."""
+    looked, never = threading.Event(), threading.Event()
+    meters = StageMeters("chat-agent")
+
+    def first(registry: Lifecycle) -> bool:
+        changed = refresh(registry)
+        looked.set()
+        return changed
+
+    def run() -> None:
+        while True:
+            try:
+                with LifecycleLog(given.kafka, given.registry) as log:
+
+                    def catch_up() -> Lifecycle:
+                        log.catch_up()
+                        return log.registry
+
+                    follow(first, catch_up, given.agents.follow_s, never, meters)
+            except DealerIQError as error:  # the broker or the registry is away; agents wait for it, too
+                meters.error(error)
+                never.wait(given.agents.retry_most_s)
+
+    threading.Thread(target=run, name="lifecycle", daemon=True).start()
+    looked.wait(_FIRST_LOOK_S)
 
 
 AGENTS: dict[str, Callable[[_Given], Stage]] = {
@@ -91,7 +133,9 @@ def main(
     if name not in AGENTS:
         raise UnknownAgentError(f"no agent is called {name!r}; there are {', '.join(AGENTS)}")
     agents = agents or AgentSettings()
-    given = _Given(agents, text or TextSettings(), redis or RedisSettings(), image or ImageSettings())
+    given = _Given(
+        kafka, registry, agents, text or TextSettings(), redis or RedisSettings(), image or ImageSettings()
+    )
     stage = AGENTS[name](given)
     ensure_topics(kafka, [*stage.sources, *(f"{each}.dlq" for each in stage.sources), stage.target])
     meters = StageMeters(name)

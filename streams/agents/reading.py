@@ -6,10 +6,8 @@ reading can be explained by naming the examples nearest to the text.
 
 from __future__ import annotations
 
-import hashlib
-import tomllib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,26 +16,18 @@ import numpy as np
 from xxhash import xxh3_128_digest
 
 from models.text import Encoder
-from schemas.errors import DealerIQError
+from models.text.examples import FOLDER, OTHER, ExamplesError, fingerprint, intents, read_examples
+from streams.agents.intent_head import IntentHead
 
 __all__ = ["ExamplesError", "Reader", "Reading"]
-
-OTHER = "other"
-_HERE = Path(__file__).parent
-
-
-class ExamplesError(DealerIQError):
-    """A file of labelled examples is not as it must be."""
-
-    remedy = "Compare it with streams/agents/intents.toml and tone.toml as they came."
-    exit_code = 3
 
 
 class Reading(NamedTuple):
     """What one text says.
 
-    `intent_score` is the cosine to the nearest example, also where the intent is "other"; `sentiment` from -1
-    (angry) to 1 (delighted); `urgency` from 0 (can wait) to 1 (now).
+    `intent_score` is the cosine to the nearest example, also where the intent is "other", or the probability
+    that a trained model gives; `sentiment` from -1 (angry) to 1 (delighted); `urgency` from 0 (can wait) to 1
+    (now).
     """
 
     intent: str
@@ -64,22 +54,27 @@ class _Tone:
 class Reader:
     """Reads texts with one encoder and one set of examples; keeps the newest `remembered` distinct readings.
 
-    `version` names encoder and examples: the same version reads the same in the same text.
-    Raises ExamplesError.
+    `head` returns the model that tells intents now; None, or without it: the nearest example does. `version`
+    names encoder, examples and model: the same version reads the same in the same text. Raises ExamplesError.
     """
 
-    def __init__(self, encoder: Encoder, remembered: int = 20_000, folder: Path = _HERE) -> None:
-        intents, tone = _load(folder / "intents.toml"), _load(folder / "tone.toml")
+    def __init__(
+        self,
+        encoder: Encoder,
+        remembered: int = 20_000,
+        folder: Path = FOLDER,
+        head: Callable[[], IntentHead | None] = lambda: None,
+    ) -> None:
+        known, tone = intents(folder), read_examples(folder / "tone.toml")
         self.encoder = encoder
-        self.version = f"{encoder.identity}+{_fingerprint(intents, tone)}"
+        self._examples = f"{encoder.identity}+{fingerprint(read_examples(folder / 'intents.toml'), tone)}"
+        self._ask, self._head = head, head()
         self.hits = self.misses = 0
         self._remembered = remembered
         self._readings: OrderedDict[bytes, Reading] = OrderedDict()
         try:
-            pairs = [(name, text) for name, texts in intents["examples"].items() for text in texts]
-            self._names = [name for name, _ in pairs]
-            self._threshold = float(intents["threshold"])
-            self._vectors = encoder.encode([text for _, text in pairs])
+            self._names, self._threshold = known.names, known.threshold
+            self._vectors = encoder.encode(known.texts)
             self._sentiment = self._tone(tone["sentiment"])
             self._urgency = self._tone(tone["urgency"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -90,8 +85,20 @@ class Reader:
         """Every intent that a text may get, "other" last."""
         return [*dict.fromkeys(self._names), OTHER]
 
+    @property
+    def version(self) -> str:
+        """What the last texts were read with."""
+        return self._examples if self._head is None else f"{self._examples}+{self._head.version}"
+
+    @property
+    def reads_with(self) -> str:
+        """The encoder, and the model that told the intents of the last texts, as a record names them."""
+        identity = self.encoder.identity
+        return identity if self._head is None else f"{identity}+{self._head.name}@{self._head.version}"
+
     def read(self, texts: Sequence[str]) -> list[Reading]:
         """Return a reading for each text, in order. A text that comes again costs a look-up."""
+        self._swap()
         keys = [xxh3_128_digest(text.encode(errors="replace")) for text in texts]
         found: dict[bytes, Reading] = {}
         fresh: dict[bytes, str] = {}
@@ -114,18 +121,30 @@ class Reader:
                 self._readings.popitem(last=False)
         return [found[key] for key in keys]
 
+    def _swap(self) -> None:
+        """Take the model of now, between two batches; what another one read is forgotten."""
+        now = self._ask()
+        if now is not self._head:
+            self._head = now
+            self._readings.clear()
+
     def _read(self, texts: list[str]) -> list[Reading]:
         vectors = self.encoder.encode(texts)
-        cosines = vectors @ self._vectors.T
-        nearest = cosines.argmax(axis=1)
-        scores = np.clip(cosines[np.arange(len(texts)), nearest], -1, 1)
+        named = self._nearest(vectors) if self._head is None else self._head.read(vectors)
         sentiment = np.clip(self._sentiment.of(vectors), -1, 1)
         urgency = np.clip(self._urgency.of(vectors), 0, 1)
         return [
-            Reading(
-                self._names[at] if score >= self._threshold else OTHER, float(score), float(mood), float(haste)
-            )
-            for at, score, mood, haste in zip(nearest, scores, sentiment, urgency, strict=True)
+            Reading(name, score, float(mood), float(haste))
+            for (name, score), mood, haste in zip(named, sentiment, urgency, strict=True)
+        ]
+
+    def _nearest(self, vectors: np.ndarray[Any, np.dtype[np.float32]]) -> list[tuple[str, float]]:
+        cosines = vectors @ self._vectors.T
+        nearest = cosines.argmax(axis=1)
+        scores = np.clip(cosines[np.arange(len(vectors)), nearest], -1, 1)
+        return [
+            (self._names[at] if score >= self._threshold else OTHER, float(score))
+            for at, score in zip(nearest, scores, strict=True)
         ]
 
     def _tone(self, data: dict[str, Any]) -> _Tone:
@@ -136,15 +155,3 @@ class Reader:
             float(data["temperature"]),
             float(data["neutral"]),
         )
-
-
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ExamplesError(f"{path} cannot be read: {error}") from error
-
-
-def _fingerprint(*examples: dict[str, Any]) -> str:
-    """Of the content, not of the file: a comment changes no reading."""
-    return hashlib.sha256(repr(examples).encode()).hexdigest()[:8]

@@ -18,6 +18,7 @@ class AgentSettings(BaseModel):
     batch_within_s: float = Field(0.02, ge=0, le=60, description="longest wait to fill a batch, s")
     retry_first_s: float = Field(0.2, gt=0, description="first wait when a service is down, s; it doubles")
     retry_most_s: float = Field(10.0, gt=0, description="longest wait when a service is down, s")
+    follow_s: float = Field(1.0, gt=0, description="how often the lifecycle of models is looked at, s")
     remembered_readings: int = Field(
         20_000, ge=0, description="distinct texts whose reading is kept in memory (about 250 bytes each)"
     )

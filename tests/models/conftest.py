@@ -10,10 +10,11 @@ from features.plan import load
 from models.spec import Fitted, ModelSpec, TrainingSet
 from models.specs import specs
 from models.training.sets import Parts, build, split
+from tests.models.chats import write_jargon
 from tests.models.prices import write_prices
 from tests.models.year import write_year
 
-LAKES = {"price_response": write_prices}
+LAKES = {"price_response": write_prices, "chat_intent": write_jargon}
 """Models that learn from other things than the year's lines tell."""
 
 

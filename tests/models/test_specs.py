@@ -15,7 +15,7 @@ import pytest
 from features.plan import load
 from models.artifact import MODEL, ArtifactError, Description, save, version_of
 from models.export.parity import ParityError, check, nasty
-from models.inputs import InputsError, input_of
+from models.inputs import InputsError, input_of, needed
 from models.runtime import Session
 from models.spec import ModelSpec
 from models.specs import UnknownModelError, spec, specs
@@ -30,7 +30,6 @@ class TestDeclarations:
         names = [each.name for each in model.inputs]
         assert len(set(names)) == len(names) >= 1
         assert model.score in model.outputs
-        assert len(model.features()) >= 1
         plan = load()
         for name in model.features():
             view, _, feature = name.partition(".")
@@ -53,7 +52,8 @@ class TestTraining:
         assert set(trained.spec.entity) <= set(data.frame.column_names)
         assert np.isfinite(data.y).all()
         assert (data.time + trained.spec.label.known_after_ms <= data.as_of_ms).all()
-        assert data.origin["positions"]["orders"]["0"] > 0
+        read = data.origin["label_versions"] | data.origin["versions"]
+        assert any(version is not None for version in read.values())
 
     def test_parts_are_apart_by_the_labels_delay(self, trained: Trained) -> None:
         parts, time, delay = trained.parts, trained.data.time, trained.spec.label.known_after_ms
@@ -111,7 +111,7 @@ class TestServing:
         vectors = session.vectors(columns, trained.data.time[some])
         assert np.array_equal(vectors, trained.data.x[some], equal_nan=True)
         missing = dict(columns)
-        missing.pop(next(name for name in columns if "__" in name))
+        missing.pop(needed(trained.data.inputs)[0])
         with pytest.raises(InputsError, match="no column"):
             session.vectors(missing, trained.data.time[some])
 

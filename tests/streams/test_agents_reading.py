@@ -3,6 +3,7 @@
 import pytest
 
 from models.text import packaged_encoder
+from models.text.examples import FOLDER
 from streams.agents.reading import ExamplesError, Reader
 
 INTENTS = [
@@ -88,7 +89,7 @@ def test_a_text_that_comes_again_is_not_encoded_again(reader):
 
 def test_the_version_follows_the_examples(reader, tmp_path):
     for name in ("intents.toml", "tone.toml"):
-        (tmp_path / name).write_bytes((_folder() / name).read_bytes())
+        (tmp_path / name).write_bytes((FOLDER / name).read_bytes())
     assert Reader(reader.encoder, folder=tmp_path).version == reader.version
     with (tmp_path / "intents.toml").open("a") as file:
         file.write('newsletter = ["Please take me off the mailing list."]\n')
@@ -98,9 +99,3 @@ def test_the_version_follows_the_examples(reader, tmp_path):
     (tmp_path / "tone.toml").write_text("")
     with pytest.raises(ExamplesError, match="sentiment"):
         Reader(reader.encoder, folder=tmp_path)
-
-
-def _folder():
-    from streams.agents import reading
-
-    return reading._HERE
