@@ -156,7 +156,7 @@ def compare(
     Example: dealeriq models compare demand_forecast 20171001-0a1b2c3d4e
     """
     from connectors.lake import lake_at
-    from dealeriq.training import child
+    from dealeriq.training import child, text_of
 
     settings = _settings()
     with _log(settings) as log:
@@ -168,6 +168,7 @@ def compare(
     job = {
         "model": name, "lake": lake.url, "lake_options": dict(lake.options), "new": one.artifact,
         "other": two.artifact, "memory_mb": settings.trainer.memory_mb,
+        "text": text_of(settings),
     }  # fmt: skip
     found = child("training.compare", job, most_s=settings.trainer.most_s, progress=_say)
     if as_json:

@@ -1,0 +1,82 @@
+"""`dealeriq prices` as a person asks it: groups, a dealer with its own sales, a margin, what is not known."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import uuid
+
+import pytest
+
+from connectors.redis import connect
+from dealeriq.settings import Settings
+from features.plan import load
+from features.writer import FeatureWriter
+from models.lifecycle_log import LifecycleLog
+from tests.features.folding import tiles_of
+from tests.lake_tables import order
+from tests.models.prices import STEADY, write_prices
+from tests.models.served import Made, made
+
+pytestmark = [pytest.mark.services, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    root = tmp_path_factory.mktemp("prices")
+    write_prices(root / "lake")
+    return made("price_response", root / "lake", root)
+
+
+def ask(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "dealeriq", "prices", *arguments],
+        capture_output=True, text=True, timeout=300, env=os.environ | settings.environment(),
+    )  # fmt: skip
+
+
+def test_prices_are_told_of_groups_and_of_a_dealers_own_sales(alone: Settings, model: Made) -> None:
+    with LifecycleLog(alone.kafka, alone.registry) as log:
+        log.catch_up()
+        if log.registry.state("price_response").champion is None:
+            missing = ask(alone, "MEAT")
+            assert (missing.returncode, missing.stdout) == (6, "")
+            assert "no champion" in missing.stderr
+        told = {"cause": uuid.uuid4().hex, "reason": "tests"}
+        log.write(
+            "price_response", model.version, "registered", "made by a test", artifact=model.folder,
+            sha256=model.sha256, **told,
+        )  # fmt: skip
+        log.write("price_response", model.version, "champion", "made by a test", **told)
+    dealer, plan, now = f"dealer-{uuid.uuid4().hex}", load(), int(time.time() * 1000)
+    view = plan.views["dealer_category_orders"]
+    sold = [
+        order(n, dealer_id=dealer, category="GROCERY", amount=10.0, quantity=2, event_time=now - 60_000 * n)
+        for n in range(1, 6)
+    ]
+    writer = FeatureWriter(connect(alone.redis), view, plan.project)
+    writer.write({(dealer, "GROCERY"): tiles_of(view, sold)}, {})
+
+    every = ask(alone)
+    assert every.returncode == 0, every.stderr
+    assert [line.split()[0] for line in every.stdout.splitlines()].count("GROCERY") == 1
+    assert len(every.stdout.splitlines()) == 4
+    assert "not from an experiment" in every.stderr
+    one = json.loads(ask(alone, STEADY, "--json").stdout)
+    assert [each["response"]["group"] for each in one["groups"]] == [STEADY]
+    assert one["groups"][0]["change"] == 0
+    mine = ask(alone, dealer)
+    assert mine.stdout.startswith("GROCERY")
+    assert "of 50.00 in 30 days +" in mine.stdout
+    dear = json.loads(ask(alone, dealer, "--margin", "0.1", "--json").stdout)
+    assert dear["groups"][0]["change"] > 0  # a tenth of the price is too little to give away
+    assert dear["groups"][0]["sold_30d"] == {"amount": 50.0, "quantity": 10.0}
+    nobody = ask(alone, "nobody-here")
+    assert (nobody.returncode, nobody.stdout) == (6, "")
+    assert "neither a product group nor a dealer" in nobody.stderr
+    wrong = ask(alone, "GROCERY", "--margin", "1.5")
+    assert wrong.returncode == 2
+    assert "a margin of 1.5" in wrong.stderr
