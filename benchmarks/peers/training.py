@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from features.plan import load
 from models.artifact import Description, save, version_of
 from models.export.parity import check
-from models.gates import compare
+from models.gates import Interval, compare
 from models.runtime import Session
 from models.spec import Fitted, TrainingSet
 from models.specs import spec as spec_of
@@ -43,12 +43,15 @@ def main() -> None:
     job = json.loads(job_file.read_text())
     found: dict[str, Any] = {"classifiers": [], "speed": []}
     with tempfile.TemporaryDirectory(prefix="dealeriq-bench-") as room:
-        for name in ("demand_forecast", "churn", "order_anomaly"):
+        for name in ("demand_forecast", "churn", "order_anomaly", "price_response"):
             data, parts, fitted, took = _trained(name, job)
             session = _served(data, fitted, Path(room))
             if name == "demand_forecast":
                 found |= _demand(data, parts, session, job)
                 mlflow_folder = Path(room) / "mlflow"
+            elif name == "price_response":
+                found["prices"] = _prices(data, parts, session)
+                continue
             else:
                 found["classifiers"].append(_classifier(data, parts, session, took))
             found["speed"].append(_speed(data, parts, fitted, session, mlflow_folder / name, job["short"]))
@@ -120,6 +123,11 @@ def _demand(data: TrainingSet, parts: Parts, session: Session, job: dict[str, An
         if len(set(_names(data, at[some]))) < (1 if job["short"] else 5):
             continue
         each = {who: judged(truth[some], rows[some], None) for who, rows in numbered.items()}
+        gain = {
+            who: _interval(compare(judged, "wql", truth[some], numbered["ours"][some], numbered[who][some],
+                                   groups[some].astype(np.int64), seed=job["seed"]))
+            for who in peers
+        }  # fmt: skip
         departments.append(
             {
                 "": name,
@@ -127,6 +135,8 @@ def _demand(data: TrainingSet, parts: Parts, session: Session, job: dict[str, An
                 "wql": round(each["ours"]["wql"], 4),
                 "wql, naive": round(each["seasonal naive"]["wql"], 4),
                 "wql, AutoETS": round(each["AutoETS"]["wql"], 4),
+                "less than naive's, %": gain["seasonal naive"],
+                "less than AutoETS's, %": gain["AutoETS"],
                 "mase": round(each["ours"]["mase"], 3),
                 "mase, naive": round(each["seasonal naive"]["mase"], 3),
                 "mase, AutoETS": round(each["AutoETS"]["mase"], 3),
@@ -139,7 +149,53 @@ def _demand(data: TrainingSet, parts: Parts, session: Session, job: dict[str, An
         "series": len(chosen),
         "forecasts": len(at),
         "whole": whole,
+        "slices": _slices(data, parts, session, job["seed"]),
     }
+
+
+def _slices(data: TrainingSet, parts: Parts, session: Session, seed: int) -> list[dict[str, Any]]:
+    """The forecast beside last week's sales on all rows of the holdout, and where it is hard: young series,
+    weeks with a holiday in them, quiet weeks.
+    """
+    at, spec = parts.holdout, data.spec
+    truth, ours = data.y[at], session.run(data.x[at]).astype(np.float64)
+    naive, groups = (
+        spec.baseline(data, at),
+        np.unique(data.key("dealer_id")[at].astype(str), return_inverse=True)[1],
+    )
+    holiday = data.column("holidays_ahead")[at] > 0
+    found = []
+    for name, some in (
+        ("all", np.ones(len(at), np.bool_)), ("began within four weeks", spec.cold(data)[at]),
+        ("a holiday ahead", holiday), ("no holiday ahead", ~holiday), ("nothing sold", truth == 0),
+    ):  # fmt: skip
+        if some.sum() < 30:
+            continue
+        gain = compare(spec.metrics, "mae", truth[some], ours[some], naive[some], groups[some], seed=seed)
+        found.append(
+            {
+                "": name,
+                "rows": int(some.sum()),
+                "mae": round(gain.new, 3),
+                "mae, naive": round(gain.other, 3),
+                "less, %": _interval(gain),
+            }
+        )
+    return found
+
+
+def _prices(data: TrainingSet, parts: Parts, session: Session) -> dict[str, Any]:
+    """Demand at a price beside the usual demand, whatever the price."""
+    at, spec = parts.holdout, data.spec
+    groups = np.unique(data.key("product_id")[at].astype(str), return_inverse=True)[1].astype(np.int64)
+    answers = session.run(data.x[at]).astype(np.float64)
+    found = vars(compare(spec.metrics, "deviance", data.y[at], answers, spec.baseline(data, at), groups))
+    _say(f"price_response: {found}")
+    return found
+
+
+def _interval(found: Interval) -> str:
+    return f"{100 * found.gain:.1f} ({100 * found.low:.1f} to {100 * found.high:.1f})"
 
 
 def _names(data: TrainingSet, at: NDArray[np.int64]) -> NDArray[Any]:
@@ -225,6 +281,13 @@ def _classifier(data: TrainingSet, parts: Parts, session: Session, took: float) 
         row |= {words: round(ours[metric], 4), f"{words}, simple": round(theirs[metric], 4)}
         row |= {f"{words} gain": round(100 * found.gain, 2)}
         row |= {f"{words} spread": (round(100 * found.low, 2), round(100 * found.high, 2))}
+    apart = compare(spec.metrics, "calibration_error", truth, answers, simple, groups)
+    row |= {"calibration gain": round(100 * apart.gain, 1)}
+    row |= {"calibration spread": (round(100 * apart.low, 1), round(100 * apart.high, 1))}
+    cold = spec.cold(data)[at]
+    if min(cold.sum(), truth[cold].sum(), (1 - truth[cold]).sum()) >= 20:
+        row |= {"rows, cold": int(cold.sum())}
+        row |= {"auc, cold": round(spec.metrics(truth[cold], answers[cold])["auc"], 4)}
     row |= {"calibration error": round(ours["calibration_error"], 4)}
     row |= {"calibration error, simple": round(theirs["calibration_error"], 4), "trained in, s": round(took)}
     _say(str(row))
