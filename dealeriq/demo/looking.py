@@ -19,7 +19,6 @@ from streams.scoring.store import ScoreStore
 from streams.verify.broker import Broker
 
 if TYPE_CHECKING:
-    from dealeriq.settings import Settings
     from dealeriq.system import System
 
 __all__ = ["Happened", "Onlooker"]
@@ -40,8 +39,9 @@ class Happened:
 class Onlooker:
     """Reads `model.lifecycle`, `model.monitors` and `retraining.requests` of one model; a context manager."""
 
-    def __init__(self, settings: Settings, model: str, tell: Callable[[Happened], None]) -> None:
-        self._settings, self._model, self._tell = settings, model, tell
+    def __init__(self, system: System, model: str, tell: Callable[[Happened], None]) -> None:
+        settings = system.supervisor.settings
+        self._system, self._settings, self._model, self._tell = system, settings, model, tell
         self._log = LifecycleLog(settings.kafka, settings.registry)
         self._seen = ObservationLog(settings.kafka, settings.registry)
         self._asked = RequestLog(settings.kafka, settings.registry)
@@ -111,6 +111,8 @@ class Onlooker:
         for step in self._log.catch_up():
             if step.model == self._model:
                 self._decided(step, now)
+        if self._promoted_s:
+            self.served()
 
     def _decided(self, step: Decision, now: float) -> None:
         if step.stage == "registered":
@@ -126,10 +128,10 @@ class Onlooker:
         done = self._broker.committed(_GROUP, REQUESTS)
         return all(done.get(partition, 0) >= end for partition, end in ends.items() if end)
 
-    def served(self, system: System) -> bool:
+    def served(self) -> bool:
         """Whether the scorers serve the champion, and it has scored everybody."""
         version = self.state.champion
-        meters = system.meters().get("score-view", {})
+        meters = self._system.meters().get("score-view", {})
         name = f'dealeriq_model_served{{model="{self._model}",role="champion",version="{version}"}}'
         if not meters.get(name):
             return False

@@ -94,13 +94,14 @@ class LoopStory:
             raise LoopPlaceError("there are orders in this system already")
         self.progress("choosing the dealers and their orders")
         sources = weeks(story.dealers, story.change, story.last)
-        with Onlooker(settings, LOOP_MODEL, self.tell) as seen:
+        with Onlooker(self.system, LOOP_MODEL, self.tell) as seen:
             self._look_on = seen
             self._play(sources, 0, story.first)
             seen.note("played", week_of(story.first), f"{story.first} weeks of {story.dealers} dealers' orders")
             self._patiently(lambda: settle(self.system, self.progress))
             send(settings.kafka, settings.registry, LOOP_MODEL, "person", "the first version")
             self._until(lambda: seen.state.champion, "the first champion")
+            self._until(seen.served, "the scorers")
             self._rest()
             at = story.first
             while at < story.last:
@@ -142,7 +143,7 @@ class LoopStory:
             # The look that runs now may have begun before the lake was whole: the one after it has not.
             self._until(lambda looks=looks: self._looks() >= looks + 2, "a look of the watch")  # type: ignore[misc]
             self._until(self._look_on.idle, "the trainer")
-            self._until(lambda: self._look_on.served(self.system), "the scorers")
+            self._until(self._look_on.served, "the scorers")
             if self._look_on.position == before:
                 return
 
@@ -154,7 +155,7 @@ class LoopStory:
         was, now = seen.state.before(), seen.state.champion
         began = time.monotonic()
         seen.roll_back()
-        self._until(lambda: seen.served(self.system), "the scorers")
+        self._until(seen.served, "the scorers")
         crowned = seen.state.versions[was.version].at
         told = same_scores(self.system.supervisor.settings, LOOP_MODEL, was.version, crowned)
         return {"from": now, "to": was.version, "seconds": round(time.monotonic() - began, 1)} | told
