@@ -311,5 +311,5 @@ def test_models_of_lines_and_of_entities_keep_to_their_own_stages(store: Any, tm
 def test_the_hot_path_imports_nothing_heavy() -> None:
     code = "import dealeriq.lines, sys; print(*{n.partition('.')[0] for n in sys.modules})"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    heavy = {"mlflow", "lightgbm", "sklearn", "pandas", "torch", "feast", "pyarrow", "faust", "pyflink", "onnx"}
+    heavy = {"mlflow", "lightgbm", "sklearn", "pandas", "torch", "feast", "faust", "pyflink", "onnx"}
     assert not set(loaded.split()) & heavy
