@@ -103,7 +103,7 @@ def read_scored(
         f"SELECT * FROM (SELECT * FROM once {once_a_window_sql('subject_id', window_ms)}) "
         "ORDER BY event_time, subject_id",
         where=f"model = {text(model)} AND model_version = {text(version)} "
-        f"AND event_time >= {int(begin_ms)} AND event_time < {int(end_ms)}",
+        f"AND event_time >= {int(begin_ms)} AND event_time < {int(end_ms)}{_even(stream)}",
     )
     return _scored(found, entity, inputs, outputs)
 
@@ -129,14 +129,21 @@ def read_pairs(
         "WITH a AS (SELECT * FROM once WHERE model_version = " + text(champion) + "), "
         "b AS (SELECT subject_id, event_time, outputs AS other FROM once "
         f"WHERE model_version = {text(challenger)} AND decided_at = {int(decided_at)}), "
-        "both AS (SELECT a.*, b.other FROM a JOIN b USING (subject_id, event_time)) "
-        f"SELECT * FROM (SELECT * FROM both {once_a_window_sql('subject_id', window_ms)}) "
+        "paired AS (SELECT a.*, b.other FROM a JOIN b USING (subject_id, event_time)) "
+        f"SELECT * FROM (SELECT * FROM paired {once_a_window_sql('subject_id', window_ms)}) "
         "ORDER BY event_time, subject_id",
         where=f"model = {text(model)} AND event_time >= {int(begin_ms)} "
-        f"AND model_version IN ({text(champion)}, {text(challenger)})",
+        f"AND model_version IN ({text(champion)}, {text(challenger)}){_even(stream)}",
     )
     other = _matrix(found["other"], outputs) if len(found) else np.empty((0, len(outputs)), np.float32)
     return Pairs(_scored(found, entity, (), outputs), other)
+
+
+def _even(stream: Stream) -> str:
+    """A condition that leaves out what is kept only because it is beyond a threshold: the rest is an even
+    sample.
+    """
+    return " AND coalesce(sampled, true)" if stream.has(_TOPIC, "sampled") else ""
 
 
 def _scored(found: pa.Table, entity: Sequence[str], inputs: Sequence[str], outputs: Sequence[str]) -> Scored:

@@ -15,6 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from connectors.lake import Lake, LakeTableMissingError, Root, lake_of, translated, version
+from connectors.lake import columns as columns_of
 from features.history import TIME_COLUMN
 from features.history.accepted import quoted
 from features.history.reading import read_once
@@ -111,16 +112,24 @@ class Stream:
         found: Floats = total[beyond] - total[first]
         return found
 
-    def query(self, topic_name: str, columns: Sequence[str], query: str, *, where: str = "true") -> pa.Table:
-        """Return what a DuckDB query over `once` gives: the topic's events, with `columns`, id, key and
-        position; only those for which `where` holds are read.
-        """
+    def has(self, topic_name: str, column: str) -> bool:
+        """Return whether a topic's table has a column; one from before its schema had it has not."""
+        number = self._version(topic_name)
+        return number is not None and column in columns_of(self._lake, topic_name, number).names
+
+    def _version(self, topic_name: str) -> int | None:
         if topic_name not in self.versions:
             try:
                 self.versions[topic_name] = version(self._lake, topic_name)
             except LakeTableMissingError:
                 self.versions[topic_name] = None
-        number = self.versions[topic_name]
+        return self.versions[topic_name]
+
+    def query(self, topic_name: str, columns: Sequence[str], query: str, *, where: str = "true") -> pa.Table:
+        """Return what a DuckDB query over `once` gives: the topic's events, with `columns`, id, key and
+        position; only those for which `where` holds are read.
+        """
+        number = self._version(topic_name)
         with translated(f"{self._lake.url}/{topic_name}"):
             read_once(
                 self._connection, self._lake, topic_name, number, columns,
