@@ -53,6 +53,12 @@ class Process:
         self._process.send_signal(how)
         return self._process.wait(60)
 
+    def end(self) -> None:
+        """Leave nothing behind, however the test ended."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait(60)
+
     def log(self) -> str:
         return self._log.read_text()[-3_000:]
 
@@ -76,7 +82,9 @@ def scores(settings: Settings, model: str) -> list[dict[str, Any]]:
     return [each for each in found if each["model"] == model]
 
 
-def test_every_line_is_scored_once_through_kills_and_a_swap(alone: Settings, tmp_path: Path) -> None:
+def test_every_line_is_scored_once_through_kills_and_a_swap(
+    alone: Settings, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:  # fmt: skip
     tag = uuid.uuid4().hex[:8]
     model, rng = f"lines_{tag}", random.Random(1)
     versions = [line_model(tmp_path, model, seed) for seed in (1, 2)]
@@ -84,6 +92,7 @@ def test_every_line_is_scored_once_through_kills_and_a_swap(alone: Settings, tmp
     encoder = Encoder("orders", Registry(alone.registry).register_all(["orders"])["orders-value"])
     writer = producer(alone.kafka)
     process = Process(alone, tmp_path)
+    request.addfinalizer(process.end)
 
     def send(first: int, count: int) -> None:
         for number in range(first, first + count):
@@ -104,9 +113,10 @@ def test_every_line_is_scored_once_through_kills_and_a_swap(alone: Settings, tmp
         for kill in range(3):
             before = len(scores(alone, model))
             send(kill * LINES // 4, LINES // 4)
-            deadline = time.monotonic() + 120
+            deadline = time.monotonic() + 200
             while len(scores(alone, model)) == before:
                 assert time.monotonic() < deadline, process.log()
+                time.sleep(0.2)
             assert process.stop(signal.SIGKILL) == -signal.SIGKILL
             if kill == 1:
                 log.catch_up()
@@ -114,7 +124,7 @@ def test_every_line_is_scored_once_through_kills_and_a_swap(alone: Settings, tmp
                 log.write(model, second, "champion", "a test", cause=uuid.uuid4().hex, reason="gates")
             process.start()
         send(3 * LINES // 4, LINES // 4)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 200
     while len(found := scores(alone, model)) < LINES:
         assert time.monotonic() < deadline, f"{len(found)} of {LINES}: {process.log()}"
         time.sleep(0.2)
