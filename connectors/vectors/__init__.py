@@ -18,6 +18,7 @@ from connectors.vectors.index import (
     Kinds,
     OwnOrNone,
     Sparse,
+    Vector,
     VectorIndex,
 )
 
@@ -36,6 +37,7 @@ __all__ = [
     "Kinds",
     "OwnOrNone",
     "Sparse",
+    "Vector",
     "VectorIndex",
     "WrongFormatError",
 ]

@@ -3,8 +3,8 @@
 Weaviate has no sparse vectors, so words are kept as a text of its own: each term's number, as often as ten
 times its weight says. With BM25's parameters set so that its score is linear in that count (b = 0, k1 without
 bound), what the server adds up is the sum of weights times inverse document frequency, as the contract has it,
-in steps of a tenth. An entry's fields are kept whole as one JSON text; those that searches filter on are
-properties beside it.
+in steps of a tenth. It counts every entry for that, also those without words. An entry's fields are kept whole
+as one JSON text; those that searches filter on are properties beside it.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ __all__ = ["WeaviateIndex", "WeaviateRefusedError", "connect", "drop"]
 
 _STEPS = 10  # of a weight of 1
 _LINEAR_K1 = 1e6
+_SCALE = _LINEAR_K1 / _STEPS  # the server's score of a term is its rarity times count / (k1 + count)
 _KEPT = {"dataType": ["text"], "indexFilterable": False, "indexSearchable": False}
 _PATIENCE_S = 30.0
 _TOGETHER = 200  # entries written in one request
@@ -158,7 +159,7 @@ class WeaviateIndex(VectorIndex):
         asked = json.dumps(_words(query, 1))
         words = f'bm25: {{query: {asked}, properties: ["words"]}}'
         rows = self._get(f"{self._where(conditions)}{words}, limit: {limit}", additional="score")
-        return [_found(row, float(row["_additional"]["score"]) / _STEPS) for row in rows]
+        return [_found(row, float(row["_additional"]["score"]) * _SCALE) for row in rows]
 
     def count(self, conditions: Sequence[Condition] = ()) -> int:
         """Return how many entries meet all conditions."""

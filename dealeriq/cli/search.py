@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -28,8 +29,12 @@ def command(
     like: Annotated[
         str | None, typer.Option(help="Find the like of this: product/ID, document/ID, dealer/ID.")
     ] = None,
+    image: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="A picture: find what looks like it.")
+    ] = None,
     kinds: Annotated[
-        list[str] | None, typer.Option("--kind", help="Kind of vectors to search with: text, graph; repeat.")
+        list[str] | None,
+        typer.Option("--kind", help="Kind of vectors to search with: text, graph, image, behaviour; repeat."),
     ] = None,
     dealer: Annotated[str | None, typer.Option(help="Search on behalf of this dealer.")] = None,
     filters: Annotated[
@@ -52,7 +57,10 @@ def command(
     settings = load()
     wanted = _filters(filters or [])
     with asking(settings, url, settings.search.timeout_s + 1) as client:
-        answer = client.search(text, like=like, kinds=kinds, dealer_id=dealer, filters=wanted, limit=limit)
+        picture = image.read_bytes() if image is not None else None
+        answer = client.search(
+            text, like=like, image=picture, kinds=kinds, dealer_id=dealer, filters=wanted, limit=limit
+        )
     if as_json:
         typer.echo(json.dumps(answer.model_dump(), ensure_ascii=False))
         return

@@ -94,6 +94,7 @@ class AsyncDealerIQ:
         text: str | None = None,
         *,
         like: str | None = None,
+        image: bytes | None = None,
         kinds: Sequence[str] | None = None,
         dealer_id: str | None = None,
         filters: Mapping[str, Any] | None = None,
@@ -101,7 +102,7 @@ class AsyncDealerIQ:
         correct: bool = True,
     ) -> SearchAnswer:
         """Return the products and documents that a text means, or that are like a thing, or both."""
-        return await self._send(search_call(text, like, kinds, dealer_id, filters, limit, correct))
+        return await self._send(search_call(text, like, image, kinds, dealer_id, filters, limit, correct))
 
     async def insight_page(
         self, dealer_id: str, *, since: str | None = None, before: str | None = None, limit: int = 50

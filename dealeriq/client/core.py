@@ -5,6 +5,7 @@ Nothing here does input or output: `Call` is data, and `Conversation` decides fr
 
 from __future__ import annotations
 
+import base64
 import json
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -167,6 +168,7 @@ def many_call(
 def search_call(
     text: str | None,
     like: str | None,
+    image: bytes | None,
     kinds: Sequence[str] | None,
     dealer_id: str | None,
     filters: Mapping[str, Any] | None,
@@ -178,6 +180,8 @@ def search_call(
     for name, value in (("text", text), ("like", like), ("dealer_id", dealer_id), ("filters", filters)):
         if value is not None:
             body[name] = dict(value) if isinstance(value, Mapping) else value
+    if image is not None:
+        body["image"] = base64.b64encode(image).decode()
     if kinds is not None:
         body["kinds"] = list(kinds)
     if not correct:

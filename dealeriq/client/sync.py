@@ -106,6 +106,7 @@ class DealerIQ:
         text: str | None = None,
         *,
         like: str | None = None,
+        image: bytes | None = None,
         kinds: Sequence[str] | None = None,
         dealer_id: str | None = None,
         filters: Mapping[str, Any] | None = None,
@@ -114,11 +115,12 @@ class DealerIQ:
     ) -> SearchAnswer:
         """Return the products and documents that a text means, that are like a thing (`product/ID`), or both.
 
-        `kinds`: of vectors to search with (text, graph); None: all that the index has and that what is asked
-        has. On behalf of a `dealer_id` its own documents are found too. `filters`: field -> a value, a list of
-        values, or bounds of a number ({"gte": 1, "lte": 5}). Raises RequestError, UnavailableError.
+        `image` is the content of a picture's file. `kinds`: of vectors to search with (text, graph, image);
+        None: all that the index has and that what is asked has. On behalf of a `dealer_id` its own documents
+        are found too. `filters`: field -> a value, a list of values, or bounds of a number ({"gte": 1,
+        "lte": 5}). Raises RequestError, UnavailableError.
         """
-        return self._send(search_call(text, like, kinds, dealer_id, filters, limit, correct))
+        return self._send(search_call(text, like, image, kinds, dealer_id, filters, limit, correct))
 
     def insight_page(
         self, dealer_id: str, *, since: str | None = None, before: str | None = None, limit: int = 50

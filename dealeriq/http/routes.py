@@ -64,6 +64,7 @@ SEARCH_BODY: Mapping[str, Any] = {
             "type": "string",
             "description": "find the like of this: product/ID, document/ID or dealer/ID",
         },
+        "image": {"type": "string", "description": "a still picture's file in base64: what looks like it"},
         "kinds": {
             "type": "array",
             "items": {"type": "string"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from connectors.vectors import Encoding, Kinds, VectorIndex
@@ -9,10 +10,12 @@ from connectors.vectors.edge import EdgeIndex
 from connectors.vectors.folder import IndexFolder
 from dealeriq.search.servers import open_on_server
 from dealeriq.settings import Settings
+from models.image import ImageEncoder, image_encoder
 from models.search.fields import KEYWORDS, NUMBERS, TEXT
 from models.text import Encoder
+from streams.recommend.behaviour import behaviour_encoder
 
-__all__ = ["current_version", "folder_of", "kinds_of", "open_version"]
+__all__ = ["current_version", "folder_of", "images_of", "kinds_of", "open_version"]
 
 
 def folder_of(settings: Settings) -> IndexFolder:
@@ -20,22 +23,37 @@ def folder_of(settings: Settings) -> IndexFolder:
     return IndexFolder(settings.search.folder or settings.data_dir / "index")
 
 
-def kinds_of(settings: Settings, encoder: Encoder) -> Kinds:
-    """Return the kinds of vectors in the index: those of `search.kinds`, else text, and graph if there is one.
+def images_of(settings: Settings) -> ImageEncoder | None:
+    """Return the encoder of pictures where the index holds their vectors, else None. Raises EncoderError."""
+    return image_encoder(settings.image) if "image" in _names(settings) else None
+
+
+def kinds_of(settings: Settings, text: Encoder, images: ImageEncoder | None = None) -> Kinds:
+    """Return the kinds of vectors in the index: those of `search.kinds`, else text and what else is published.
 
     A graph makes versions of its encoder's vectors by itself, so its encoder is named without one.
     """
-    graph = settings.graph
+    graph, recommend = settings.graph, settings.recommend
     known = {
-        TEXT: Encoding(encoder.identity, encoder.dimension),
+        TEXT: Encoding(text.identity, text.dimension),
         "graph": Encoding(f"graph-{graph.embedding}-{graph.embedding_dimension}", graph.embedding_dimension),
+        "behaviour": Encoding(behaviour_encoder(recommend), recommend.behaviour_dimension),
     }
-    with_graph = graph.enabled or graph.url is not None
-    return {
-        name: each
-        for name, each in known.items()
-        if (name in settings.search.kinds if settings.search.kinds else name == TEXT or with_graph)
+    if images is not None:
+        known["image"] = Encoding(images.identity, images.dimension)
+    return {name: each for name, each in known.items() if name in _names(settings)}
+
+
+def _names(settings: Settings) -> Sequence[str]:
+    if settings.search.kinds is not None:
+        return settings.search.kinds
+    published = {
+        TEXT: True,
+        "graph": settings.graph.enabled or settings.graph.url is not None,
+        "image": settings.image.enabled,
+        "behaviour": settings.recommend.behaviour_every_s is not None,
     }
+    return [name for name, is_so in published.items() if is_so]
 
 
 def current_version(folder: IndexFolder) -> Path:

@@ -15,7 +15,7 @@ from connectors.vectors import AnyOf, VectorIndex
 from connectors.vectors.folder import IndexFolder
 from dealeriq.http.server import beside
 from dealeriq.search.app import SearchApplication
-from dealeriq.search.folder import current_version, folder_of, kinds_of, open_version
+from dealeriq.search.folder import current_version, folder_of, images_of, kinds_of, open_version
 from dealeriq.search.servers import forgetter
 from dealeriq.settings import Settings
 from models.search.fields import CHUNK
@@ -62,6 +62,7 @@ class _Service:
         self, settings: Settings, folder: IndexFolder, encoder: Encoder, stop: threading.Event
     ) -> None:
         self._settings, self._folder, self._encoder, self._stop = settings, folder, encoder, stop
+        self._images = images_of(settings)
         self._fetch_schema = Registry(settings.registry).schema
         self._weights = Weights(
             settings.search.feedback_bound,
@@ -77,7 +78,9 @@ class _Service:
         try:
             while not self._stop.is_set():
                 version = current_version(self._folder)
-                index = open_version(version, self._settings, kinds_of(self._settings, self._encoder))
+                index = open_version(
+                    version, self._settings, kinds_of(self._settings, self._encoder, self._images)
+                )
                 view = self._put_in_place(index)
                 if previous is not None:
                     previous.close()
@@ -95,7 +98,7 @@ class _Service:
     def _put_in_place(self, index: VectorIndex) -> VectorView:
         """Let searches be answered from `index`; returns when none is answered from another any more."""
         vocabulary = Vocabulary(entry.fields["text"] for entry in index.scan([AnyOf("entry", [CHUNK])]))
-        searcher = Searcher(index, self._encoder, vocabulary, self._weights)
+        searcher = Searcher(index, self._encoder, vocabulary, self._weights, self._images)
         if self._application is None:
             settings = self._settings
             token = settings.http.token.get_secret_value() if settings.http.token else None

@@ -16,7 +16,7 @@ from confluent_kafka import TopicPartition
 from connectors.kafka import KafkaUnavailableError, consumer, ensure_topics
 from connectors.registry import Registry
 from connectors.vectors import AnyOf
-from dealeriq.search.folder import folder_of, kinds_of, open_version
+from dealeriq.search.folder import folder_of, images_of, kinds_of, open_version
 from dealeriq.search.servers import forgetter
 from dealeriq.settings import Settings
 from models.search.fields import entries_of
@@ -39,7 +39,9 @@ def rebuild(settings: Settings, progress: Callable[[str], None]) -> dict[str, An
     began = time.monotonic()
     folder = folder_of(settings)
     with folder.building(forgetter(settings.search)) as beside:
-        index = open_version(beside, settings, kinds_of(settings, text_encoder(settings.text)))
+        index = open_version(
+            beside, settings, kinds_of(settings, text_encoder(settings.text), images_of(settings))
+        )
         try:
             view = VectorView(index, Registry(settings.registry).schema)
             ensure_topics(settings.kafka, view.topics)

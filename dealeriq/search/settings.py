@@ -23,9 +23,11 @@ class SearchSettings(BaseModel):
     host: str = Field("127.0.0.1", description="address that the search process listens on")
     port: int = Field(8010, ge=0, le=65535, description="port that the search process listens on")
     folder: Path | None = Field(None, description="folder of the index; unset: `index` in the data folder")
-    kinds: list[Literal["text", "graph"]] | None = Field(
-        None, min_length=1, description="kinds of vectors in the index; unset: text, and graph if there is one"
-    )
+    kinds: list[Literal["text", "graph", "image", "behaviour"]] | None = Field(
+        None,
+        min_length=1,
+        description="kinds of vectors in the index; unset: text, and those that the settings let be published",
+    )  # fmt: skip
     index_url: str | None = Field(
         None, pattern=r"^(qdrant|weaviate)\+https?://[^/@]+$",
         description="server that keeps the index, qdrant+http://host:6333 or weaviate+http://host:8080; "

@@ -13,6 +13,7 @@ from schemas.errors import DealerIQError
 __all__ = [
     "CHUNK",
     "FIELDS",
+    "IMAGE",
     "KEYWORDS",
     "NUMBERS",
     "OWNER",
@@ -30,6 +31,10 @@ kind."""
 
 TEXT = "text"
 """The kind of vectors that has many of an owner, one of each chunk; every other kind has one of an owner."""
+
+
+IMAGE = "image"
+"""The kind of vectors of pictures."""
 
 
 def entries_of(kinds: Iterable[str]) -> list[str]:

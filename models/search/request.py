@@ -13,20 +13,21 @@ __all__ = ["Answer", "Hit", "SearchRequest"]
 
 LONGEST_TEXT = 2_000
 MOST_HITS = 100
-_MEMBERS = ("text", "like", "kinds", "dealer_id", "filters", "limit", "correct")
+_MEMBERS = ("text", "like", "image", "kinds", "dealer_id", "filters", "limit", "correct")
 
 
 @dataclass(frozen=True, slots=True)
 class SearchRequest:
-    """One search: a text, or something to find the like of, or both.
+    """One search: a text, something to find the like of, a picture, or several of them.
 
-    `like` is an owner as `product/ID`. `kinds` are the kinds of vectors to search with; None: all that the
-    index has and that what is asked has. On behalf of a `dealer_id` its own documents are found too. `correct`:
-    whether misspelt words are mended.
+    `like` is an owner as `product/ID`; `image` is a picture's file in base64. `kinds` are the kinds of vectors
+    to search with; None: all that the index has and that what is asked has. On behalf of a `dealer_id` its own
+    documents are found too. `correct`: whether misspelt words are mended.
     """
 
     text: str | None = None
     like: str | None = None
+    image: str | None = None
     kinds: Sequence[str] | None = None
     dealer_id: str | None = None
     filters: Mapping[str, Any] = field(default_factory=dict)
@@ -34,8 +35,10 @@ class SearchRequest:
     correct: bool = True
 
     def __post_init__(self) -> None:
-        if not self.text and not self.like:
-            raise SearchRequestError("a search needs text or like", remedy="Give a text, or like=product/ID.")
+        if not self.text and not self.like and not self.image:
+            raise SearchRequestError(
+                "a search needs text or like or image", remedy="Give a text, or like=product/ID."
+            )
         if self.text is not None and len(self.text) > LONGEST_TEXT:
             raise SearchRequestError(
                 f"text has {len(self.text)} characters, allowed are {LONGEST_TEXT}",

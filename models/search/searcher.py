@@ -6,18 +6,21 @@ and individual Rank Learning Methods" (SIGIR 2009). Ranks need no common scale o
 
 from __future__ import annotations
 
+import base64
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from connectors.vectors import AnyOf, Condition, Found, OwnOrNone, VectorIndex
+from connectors.vectors import AnyOf, Condition, Found, OwnOrNone, Vector, VectorIndex
 from connectors.vectors.lexical import Lexical
-from models.search.fields import CHUNK, TEXT, SearchRequestError, conditions
+from models.image import ImageEncoder
+from models.search.fields import CHUNK, IMAGE, TEXT, SearchRequestError, conditions
 from models.search.likeness import alike
 from models.search.request import Answer, Hit, Reason, SearchRequest
 from models.search.vocabulary import Vocabulary, words
-from models.search.weights import Weights, feedback_id, search_key
+from models.search.weights import Weights, feedback_id, picture_key, search_key
 from models.text import Encoder
+from schemas.errors import ContractError
 
 __all__ = ["Searcher", "fuse"]
 
@@ -44,12 +47,23 @@ def fuse(lists: Mapping[str, Sequence[str]]) -> dict[str, float]:
 
 
 class Searcher:
-    """Searches one index with the encoder whose vectors it holds. Threads may share it."""
+    """Searches one index with the encoders whose vectors it holds. Threads may share it.
+
+    Where texts and pictures have one encoder (CLIP), a text finds pictures, too.
+    """
 
     def __init__(
-        self, index: VectorIndex, encoder: Encoder, vocabulary: Vocabulary, weights: Weights | None = None
+        self,
+        index: VectorIndex,
+        encoder: Encoder,
+        vocabulary: Vocabulary,
+        weights: Weights | None = None,
+        images: ImageEncoder | None = None,
     ) -> None:
-        self.index, self.encoder, self._vocabulary = index, encoder, vocabulary
+        self.index, self.encoder, self._vocabulary, self._images = index, encoder, vocabulary, images
+        self._of_texts = [
+            kind for kind, each in index.kinds.items() if kind == IMAGE and each.encoder == encoder.identity
+        ]
         self.weights = Weights() if weights is None else weights
         self._lexical = Lexical()
 
@@ -68,20 +82,47 @@ class Searcher:
         if text:
             # A text of nothing that a word is made of has no meaning to search for.
             vector = self.encoder.encode([text])[0]
-            found["meaning"] = self.index.near(TEXT, vector, depth, wanted)
-            found["words"] = self.index.matching(self._lexical.query(text), depth, wanted)
+            if TEXT in kinds:
+                found["meaning"] = self.index.near(TEXT, vector, depth, wanted)
+                found["words"] = self.index.matching(self._lexical.query(text), depth, wanted)
+            if IMAGE in kinds and IMAGE in self._of_texts:
+                found["pictures"] = self.index.near(IMAGE, vector, depth, wanted)
         if request.like is not None:
             kind = request.like.partition("/")[0]
             types = [AnyOf("type", [kind] if kind not in _OFFERED else _OFFERED)]
             if "type" in request.filters or kinds == [TEXT]:
                 types = []
             found |= alike(self.index, request.like, kinds, depth, [*wanted, *types])
-        key = search_key(self._lexical.query(text).terms if text else (), request.like)
+        if request.image is not None:
+            found["image"] = self.index.near(IMAGE, self._picture(request.image, kinds), depth, wanted)
+        asked = ((request.like or "") + picture_key(request.image)) or None
+        key = search_key(self._lexical.query(text).terms if text else (), asked)
         held_out = self.weights.held_out(request.dealer_id, key)
         hits = self._hits(found, request, text, key, held_out)
         took_ms = (time.perf_counter() - began) * 1000
-        used = [each for each in kinds if f"like-{each}" in found or (each == TEXT and text)]
+        used = [
+            each
+            for each in kinds
+            if f"like-{each}" in found
+            or (each == TEXT and "meaning" in found)
+            or (each == IMAGE and {"image", "pictures"} & found.keys())
+        ]
         return Answer(hits, corrected, self.encoder.identity, used, took_ms, held_out)
+
+    def _picture(self, content: str, kinds: Sequence[str]) -> Vector:
+        """The vector of a picture. Raises SearchRequestError."""
+        if self._images is None or IMAGE not in kinds:
+            raise SearchRequestError(
+                "a picture is searched for with the kind image, which this search has not",
+                remedy=f"It has {', '.join(kinds)}; image.model names an encoder, search.kinds what is held.",
+            )
+        try:
+            pixels = self._images.read(base64.b64decode(content, validate=True))
+        except (ValueError, ContractError) as error:
+            told = str(error) if isinstance(error, ContractError) else "the image is not base64"
+            raise SearchRequestError(told, remedy="Give a still picture's file in base64.") from error
+        vector: Vector = self._images.encode([pixels])[0]
+        return vector
 
     def _kinds(self, request: SearchRequest) -> list[str]:
         """The kinds to search with. Raises SearchRequestError for one that cannot be."""
@@ -93,7 +134,7 @@ class Searcher:
                 f"the index holds no vectors of kind {', '.join(missing)}",
                 remedy=f"It has {', '.join(held)}; search.kinds names what it holds.",
             )
-        if request.text and TEXT not in request.kinds:
+        if request.text and not {TEXT, *self._of_texts} & {*request.kinds}:
             raise SearchRequestError(
                 f"a text has no vector of kind {', '.join(request.kinds)}",
                 remedy="Add the kind text, or search for the like of something alone.",
@@ -104,7 +145,7 @@ class Searcher:
         """The text with misspelt words mended, and which they were."""
         text = request.text or ""
         if not any(map(str.isalnum, text)):
-            if request.like is None:
+            if request.like is None and request.image is None:
                 raise SearchRequestError(
                     "text holds no letter and no digit", remedy="Search for words, or give like=product/ID."
                 )

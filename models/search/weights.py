@@ -17,7 +17,7 @@ from typing import Any
 
 from xxhash import xxh3_64_intdigest
 
-__all__ = ["PER_DEALER", "PER_SOURCE", "Arms", "Weights", "feedback_id", "search_key"]
+__all__ = ["PER_DEALER", "PER_SOURCE", "Arms", "Weights", "feedback_id", "picture_key", "search_key"]
 
 PER_DEALER, PER_SOURCE = 1.0, 5.0
 """Most evidence about one hit of one search: of one dealer, and of one source."""
@@ -31,6 +31,11 @@ def search_key(terms: Iterable[int], like: str | None) -> str:
     """Return the name of what is searched for: the same for the same stems in any order, 16 digits."""
     text = f"{' '.join(map(str, sorted(set(terms))))}|{like or ''}"
     return f"{xxh3_64_intdigest(text.encode()):016x}"
+
+
+def picture_key(image: str | None) -> str:
+    """Return what names a picture in a search's key: the same for the same file; empty for none."""
+    return "" if image is None else f"|image {xxh3_64_intdigest(image.encode()):016x}"
 
 
 def feedback_id(key: str, owner: str) -> str:

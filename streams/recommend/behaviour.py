@@ -67,6 +67,11 @@ def behaviour_vector(known: NDArray[Any], decay: Decay, dimension: int) -> NDArr
     return (total / length).astype(np.float32) if length > 0 else None
 
 
+def behaviour_encoder(settings: RecommendSettings) -> str:
+    """Return the identity under which vectors of behaviour are published with these settings."""
+    return f"behaviour-{settings.behaviour_dimension}@{VERSION}.{settings.half_life_days:g}d"
+
+
 class BehaviourEmbedder:
     """Computes the vectors of dealers whose orders changed, and publishes those that moved.
 
@@ -77,8 +82,7 @@ class BehaviourEmbedder:
     def __init__(self, store: RecommendStore, settings: RecommendSettings, publisher: VectorPublisher) -> None:
         self._store, self._settings, self._publisher = store, settings, publisher
         self._decay = Decay(settings.half_life_days)
-        half_life = f"{settings.half_life_days:g}"
-        self.encoder = f"behaviour-{settings.behaviour_dimension}@{VERSION}.{half_life}d"
+        self.encoder = behaviour_encoder(settings)
 
     def run(self) -> BehaviourRun:
         """Publish what changed. Raises KafkaUnavailableError."""

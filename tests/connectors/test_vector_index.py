@@ -201,7 +201,7 @@ class TestContract:
         order = sorted(found, key=lambda at: -found[at])
         assert order == sorted(found, key=lambda at: -expected[at])
         for at, score in found.items():
-            assert score == pytest.approx(expected[at], rel=0.25)  # an engine may count its own entries too
+            assert score == pytest.approx(expected[at], rel=0.3)  # an engine may count entries without words
         assert index.matching(Sparse([], []), 10) == []
 
     @pytest.mark.parametrize(

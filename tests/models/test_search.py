@@ -1,22 +1,29 @@
 """Search over a small index with the packaged encoder: what is found, and what is refused."""
 
+import base64
+import io
 import json
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
+from PIL import Image
 
 from connectors.vectors import AnyOf, Between, Encoding, Entry
 from connectors.vectors.edge import EdgeIndex
 from connectors.vectors.lexical import Lexical
 from models.embedding import Owner, split
+from models.encoding import EncoderFolder, Picture
+from models.image import image_encoder
 from models.search.fields import CHUNK, FIELDS, KEYWORDS, NUMBERS, SearchRequestError, conditions, fields_of
 from models.search.likeness import NothingLikeItError
 from models.search.request import SearchRequest
 from models.search.searcher import Searcher, fuse
 from models.search.vocabulary import Vocabulary
 from models.search.weights import Weights
+from models.settings import ImageSettings
 from models.text import packaged_encoder
 from schemas.ids import event_id
 
@@ -305,3 +312,73 @@ def test_feedback_moves_hits_of_its_search_alone_and_the_hit_says_so(searcher):
     assert held.held_out
     assert [hit.id for hit in held.hits] == [hit.id for hit in before.hits]
     assert first.id in {hit.id for hit in after.hits}
+
+
+@pytest.fixture(scope="module")
+def pictured(tmp_path_factory):
+    """Search over pictures by their mean colour: an encoder whose vectors anyone can compute."""
+    folder = tmp_path_factory.mktemp("pictures")
+    made = folder / ".made"
+    made.mkdir()
+    node = helper.make_node("ReduceMean", ["pixels"], ["vector"], axes=[2, 3], keepdims=0)
+    graph = helper.make_graph(
+        [node],
+        "colour",
+        [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["n", 3, 8, 8])],
+        [helper.make_tensor_value_info("vector", TensorProto.FLOAT, ["n", 3])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    (made / "image.onnx").write_bytes(model.SerializeToString())
+    part = Picture(width=8, height=8, mean=(0, 0, 0), std=(1, 1, 1))
+    EncoderFolder(name="colour", dimension=3, image=part).save(made, folder / "colour")
+    images, encoder = image_encoder(ImageSettings(model=folder / "colour")), packaged_encoder()
+    kinds = {"text": Encoding(encoder.identity, encoder.dimension), "image": Encoding(images.identity, 3)}
+    index = EdgeIndex(folder / "v", kinds, KEYWORDS, NUMBERS)
+    for identity, colour in (("red", (255, 0, 0)), ("olive", (128, 128, 0)), ("sky", (100, 180, 250))):
+        (vector,) = images.encode([images.read(png(colour))])
+        fields = {
+            "entry": "image", "owner": f"product/{identity}", "type": "product", "subject_id": identity,
+            "live": "true", "offset": 1,
+        }  # fmt: skip
+        index.put([Entry(event_id("image", identity), fields, {"image": vector})])
+    yield Searcher(index, encoder, Vocabulary(), images=images)
+    index.close()
+
+
+def png(colour):
+    out = io.BytesIO()
+    Image.new("RGB", (20, 30), colour).save(out, "PNG")
+    return out.getvalue()
+
+
+def test_a_picture_finds_what_looks_like_it(pictured):
+    body = {"image": base64.b64encode(png((240, 20, 10))).decode()}
+    answer = pictured.search(SearchRequest.of(body))
+    assert ids(answer) == ["product/red", "product/olive", "product/sky"]
+    assert answer.kinds == ["image"]
+    asked, red = np.array([240, 20, 10]), np.array([255, 0, 0])
+    cosine = asked @ red / np.linalg.norm(asked) / np.linalg.norm(red)
+    assert answer.hits[0].why["image"].score == pytest.approx(cosine, abs=1e-3)
+    assert answer.hits[0].text == "red"
+    alike = pictured.search(SearchRequest(like="product/red"))
+    assert [each.why.keys() for each in alike.hits] == [{"like-image"}] * 2
+    assert answer.hits[0].feedback_id != pictured.search(SearchRequest(like="product/sky")).hits[-1].feedback_id
+
+
+@pytest.mark.parametrize(
+    ("image", "told"),
+    [
+        ("no base64!", "the image is not base64"),
+        (base64.b64encode(b"plain text").decode(), "the image is none of JPEG"),
+        (base64.b64encode(png((1, 2, 3))[:40]).decode(), "the image is"),
+    ],
+)
+def test_what_is_no_picture_is_refused(pictured, image, told):
+    with pytest.raises(SearchRequestError, match=told) as caught:
+        pictured.search(SearchRequest(image=image))
+    assert caught.value.remedy
+
+
+def test_a_picture_without_an_index_of_pictures_is_refused(searcher):
+    with pytest.raises(SearchRequestError, match="searched for with the kind image"):
+        searcher.search(SearchRequest(image="aGVsbG8="))
