@@ -15,6 +15,7 @@ BENCHMARKS = (
     ),
     Benchmark("pipeline", "A year of orders, produced → tiles → features readable.", "benchmarks.pipeline"),
     Benchmark("search", "Products embedded, searched and found as they change.", "benchmarks.search"),
+    Benchmark("fusion", "Vectors side by side, and through a trained layer.", "benchmarks.fusion"),
     Benchmark("relevance", "What search finds, by labels it cannot see.", "benchmarks.relevance"),
     Benchmark(
         "embedding-drift",

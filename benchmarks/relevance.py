@@ -22,7 +22,7 @@ from models.search.searcher import Searcher
 from models.search.vocabulary import Vocabulary
 from models.text import packaged_encoder
 
-__all__ = ["measure"]
+__all__ = ["bought_with", "interval", "kinds_of", "measure", "ndcg", "pairs_of", "plain"]
 
 _HOW = """The catalogue's {types:,} kinds of product are indexed by name alone. Two sets of queries are
 judged by what the index was not told. **Classes** ({classes} queries): the name of a category, such as
@@ -38,8 +38,7 @@ _Ranked = Callable[[str, str | None], Sequence[str]]
 
 def measure(short: bool = False, baskets: str = "") -> Outcome:
     """Index the kinds, ask every query three ways, and compare."""
-    table = demo_data.source("products").frame(0, 92_331)
-    kinds = table.filter(pl.col("product_type").is_not_null() & pl.col("subcategory").is_not_null())
+    kinds, _ = kinds_of()
     labels = dict(
         kinds.group_by("product_type")
         .agg(pl.col("subcategory").mode().sort().first())
@@ -50,20 +49,20 @@ def measure(short: bool = False, baskets: str = "") -> Outcome:
     for kind, name in labels.items():
         classes.setdefault(name, set()).add(kind)
     queries: list[tuple[str, str | None, set[str]]] = [
-        (_plain(name), None, right) for name, right in sorted(classes.items()) if len(right) >= 2
+        (plain(name), None, right) for name, right in sorted(classes.items()) if len(right) >= 2
     ]
     count = int(baskets or (2_000 if short else 60_000))
-    bought = _bought_with(kinds, count)
+    bought = bought_with(pairs_of(kinds, count))
     queries_of: dict[str, list[tuple[str, str | None, set[str]]]] = {
         "classes": queries,
-        "baskets": [(_plain(kind), kind, right) for kind, right in sorted(bought.items())],
+        "baskets": [(plain(kind), kind, right) for kind, right in sorted(bought.items())],
     }
     if short:
         queries_of = {name: each[:30] for name, each in queries_of.items()}
     with tempfile.TemporaryDirectory(prefix="dealeriq-bench-") as folder:
         ways = _ways(Path(folder), list(labels))
         scores = {
-            (name, way): np.array([_ndcg(ranked(text, own), right) for text, own, right in some])
+            (name, way): np.array([ndcg(ranked(text, own), right) for text, own, right in some])
             for name, some in queries_of.items()
             for way, ranked in ways.items()
         }
@@ -82,7 +81,7 @@ def _ways(folder: Path, kinds: Sequence[str]) -> Mapping[str, _Ranked]:
     )
     chunks = []
     for kind in kinds:
-        record = {"product_id": kind, "name": _plain(kind), "deleted": False}
+        record = {"product_id": kind, "name": plain(kind), "deleted": False}
         chunks += [(kind, each) for each in split("products", kind, record)]
     vectors = encoder.encode([each.text for _, each in chunks])
     entries = []
@@ -114,8 +113,15 @@ def _ways(folder: Path, kinds: Sequence[str]) -> Mapping[str, _Ranked]:
     return {"hybrid": hybrid, "meaning": meaning, "words": by_words}
 
 
-def _bought_with(kinds: pl.DataFrame, count: int) -> dict[str, set[str]]:
-    """Kind → the ten kinds that are bought with it most above chance."""
+def kinds_of() -> tuple[pl.DataFrame, list[str]]:
+    """Return the catalogue's products that have a kind and a category, and the names of their kinds."""
+    table = demo_data.source("products").frame(0, 92_331)
+    kinds = table.filter(pl.col("product_type").is_not_null() & pl.col("subcategory").is_not_null())
+    return kinds, kinds["product_type"].unique().sort().to_list()
+
+
+def pairs_of(kinds: pl.DataFrame, count: int) -> pl.DataFrame:
+    """Return each kind of each of the first `count` baskets of the carried year."""
     lines = demo_data.source("orders")
     some = lines.frame(0, min(len(lines), count * 10)).select("order_id", "product_id")
     pairs = some.join(kinds.select("product_id", "product_type"), on="product_id").select(
@@ -123,14 +129,18 @@ def _bought_with(kinds: pl.DataFrame, count: int) -> dict[str, set[str]]:
     )
     pairs = pairs.unique()
     chosen = pairs.select("order_id").unique().sort("order_id").head(count)
-    pairs = pairs.join(chosen, on="order_id", how="semi")
-    total = len(chosen)
+    return pairs.join(chosen, on="order_id", how="semi")
+
+
+def bought_with(pairs: pl.DataFrame, least: int = _LEAST) -> dict[str, set[str]]:
+    """Kind → the ten kinds that are bought with it most above chance, of pairs in `least` baskets or more."""
+    total = pairs["order_id"].n_unique()
     alone = pairs.group_by("product_type").len("alone")
     joined = pairs.join(pairs, on="order_id", suffix="_with").filter(
         pl.col("product_type") != pl.col("product_type_with")
     )
     together = joined.group_by("product_type", "product_type_with").len("together")
-    together = together.filter(pl.col("together") >= _LEAST)
+    together = together.filter(pl.col("together") >= least)
     together = together.join(alone, on="product_type").join(
         alone.rename({"product_type": "product_type_with", "alone": "alone_with"}), on="product_type_with"
     )
@@ -144,14 +154,15 @@ def _bought_with(kinds: pl.DataFrame, count: int) -> dict[str, set[str]]:
     return {kind: right for kind, right in found.items() if len(right) == _TOP}
 
 
-def _ndcg(ranked: Sequence[str], right: set[str]) -> float:
+def ndcg(ranked: Sequence[Any], right: set[Any]) -> float:
     """Normalised discounted cumulative gain of the first ten; a hit is right or it is not."""
     gain = sum(1 / np.log2(place + 2) for place, each in enumerate(ranked[:_TOP]) if each in right)
     most = sum(1 / np.log2(place + 2) for place in range(min(_TOP, len(right))))
     return float(gain / most)
 
 
-def _interval(values: np.ndarray[Any, Any]) -> tuple[float, float]:
+def interval(values: np.ndarray[Any, Any]) -> tuple[float, float]:
+    """The 95 % interval of the mean, from 2,000 bootstrap samples."""
     rng = np.random.default_rng(11)
     means = values[rng.integers(0, len(values), (2_000, len(values)))].mean(axis=1)
     low, high = np.percentile(means, [2.5, 97.5])
@@ -159,7 +170,7 @@ def _interval(values: np.ndarray[Any, Any]) -> tuple[float, float]:
 
 
 def _row(name: str, way: str, values: np.ndarray[Any, Any]) -> dict[str, Any]:
-    low, high = _interval(values)
+    low, high = interval(values)
     return {
         "queries": name, "by": way, "nDCG@10": f"{values.mean():.3f}", "95 %": f"{low:.3f} to {high:.3f}",
     }  # fmt: skip
@@ -167,11 +178,11 @@ def _row(name: str, way: str, values: np.ndarray[Any, Any]) -> dict[str, Any]:
 
 def _claim(other: str, difference: np.ndarray[Any, Any]) -> Claim:
     """The lower end of the interval of the paired difference is above zero."""
-    low, high = _interval(difference)
+    low, high = interval(difference)
     what = f"nDCG@10, hybrid above {other} alone: lower end of the interval"
     return Claim(what, low, "", 0.0001, spread=(low, high), why=_WHY)
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
     """A name of the catalogue as people write it: `FRZN ICE` is searched for as it is, in lower case."""
     return " ".join(name.replace("/", " ").replace(":", " ").replace("-", " ").lower().split())
