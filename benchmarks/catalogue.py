@@ -22,6 +22,7 @@ BENCHMARKS = (
         "How often a stationary window of vectors is an alarm, and what is found.",
         "benchmarks.embedding_drift",
     ),
+    Benchmark("reindex", "Another encoder: what is found while it fills, and by whom.", "benchmarks.reindex"),
     Benchmark(
         "recommend", "Recommendations, by what dealers order for the first time.", "benchmarks.recommend"
     ),

@@ -309,6 +309,11 @@ def image_agent(settings: Settings) -> None:
     _agent(settings, "image-agent")
 
 
+def reindex_agent(settings: Settings) -> None:
+    """Encode products and documents by the encoder that is to take the place of the one in use."""
+    _agent(settings, "reindex-agent")
+
+
 def search(settings: Settings) -> None:
     """Keep the index true to its topics, and answer searches."""
     from dealeriq.search.process import run
@@ -359,6 +364,7 @@ PROCESSES: dict[str, Callable[[Settings], None]] = {
     "label-view": label_view,
     "embed-agent": embed_agent,
     "image-agent": image_agent,
+    "reindex-agent": reindex_agent,
     "search": search,
     "score-view": score_view,
     "line-scorer": line_scorer,
@@ -438,7 +444,8 @@ def _agent(settings: Settings, name: str) -> None:
         settings.registry,
         folder,
         agents=settings.agents,
-        text=settings.text,
+        text=settings.reindex.text if name == "reindex-agent" else settings.text,
+        rate=settings.reindex.texts_per_minute,
         metrics_port=port,
         redis=settings.redis,
         image=settings.image,

@@ -11,10 +11,11 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AnyUrl, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from connectors.neo4j.settings import GraphSettings
@@ -36,6 +37,7 @@ from models.settings import (
     EmbeddingSettings,
     ImageSettings,
     MonitorSettings,
+    ReindexSettings,
     RuntimeSettings,
     TextSettings,
     TrainerSettings,
@@ -59,6 +61,7 @@ __all__ = [
     "InsightSettings",
     "MonitorSettings",
     "RecommendSettings",
+    "ReindexSettings",
     "RuntimeSettings",
     "ScoringSettings",
     "SearchSettings",
@@ -165,6 +168,7 @@ class Settings(BaseSettings):
     agents: AgentSettings = Field(default_factory=lambda: AgentSettings())
     text: TextSettings = Field(default_factory=lambda: TextSettings())
     image: ImageSettings = Field(default_factory=lambda: ImageSettings())
+    reindex: ReindexSettings = Field(default_factory=lambda: ReindexSettings())
     runtime: RuntimeSettings = Field(default_factory=lambda: RuntimeSettings())
     trainer: TrainerSettings = Field(default_factory=lambda: TrainerSettings())
     monitors: MonitorSettings = Field(default_factory=lambda: MonitorSettings())
@@ -334,4 +338,4 @@ def _in_file(content: Any, name: str) -> bool:
 def _as_text(value: Any) -> str:
     if isinstance(value, SecretStr):
         return value.get_secret_value()
-    return str(value) if isinstance(value, str | Path) else json.dumps(value)
+    return str(value) if isinstance(value, str | Path | AnyUrl | datetime) else json.dumps(value)

@@ -20,6 +20,7 @@ __all__ = [
     "LINES",
     "PROCESSES",
     "RECOMMENDING",
+    "REINDEX",
     "SCORING",
     "SEARCH",
     "SERVICES",
@@ -45,6 +46,8 @@ SEARCH = ("embed-agent", "search")
 """What runs beside them with search.enabled."""
 IMAGES = ("image-agent",)
 """What runs beside them with image.enabled."""
+REINDEX = ("reindex-agent",)
+"""What runs beside them with reindex.enabled."""
 INFERENCE = ("inference",)
 """What runs beside them with inference.enabled."""
 GRAPH = ("graph-view",)
@@ -91,6 +94,7 @@ class System:
             *PROCESSES,
             *(SEARCH if settings.search.enabled else ()),
             *(IMAGES if settings.image.enabled else ()),
+            *(REINDEX if settings.reindex.enabled else ()),
             *(GRAPH if settings.graph.enabled else ()),
             *(SCORING if settings.scoring.enabled else ()),
             *(LINES if settings.scoring.enabled and settings.scoring.lines else ()),

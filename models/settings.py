@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AnyHttpUrl, AwareDatetime, BaseModel, ConfigDict, Field, SecretStr
 
 from models.providers import Provider
 
@@ -15,6 +14,7 @@ __all__ = [
     "EmbeddingSettings",
     "ImageSettings",
     "MonitorSettings",
+    "ReindexSettings",
     "RuntimeSettings",
     "TextSettings",
     "TrainerSettings",
@@ -85,6 +85,23 @@ class ImageSettings(BaseModel):
     timeout_s: float = Field(10.0, gt=0, description="longest time to fetch one picture, s")
     patience_s: float = Field(
         60.0, ge=0, description="how long an address that does not answer is tried, then it is a dead letter, s"
+    )
+
+
+class ReindexSettings(BaseModel):
+    """Another encoder that takes the place of the one in use."""
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+    enabled: bool = Field(False, description="whether the local system runs the other encoder beside the first")
+    texts_per_minute: int | None = Field(
+        None, ge=1, description="most texts that the other encoder is given a minute; unset: as fast as it goes"
+    )
+    price_per_million_tokens: float | None = Field(
+        None, ge=0, description="what its service takes for a million tokens; for `dealeriq reindex plan`"
+    )
+    text: TextSettings = Field(
+        default_factory=lambda: TextSettings(), description="the other encoder, as in `[text]`"
     )
 
 
@@ -186,9 +203,9 @@ class EmbeddingSettings(BaseModel):
     reference_windows: int = Field(
         4, ge=1, description="windows that are the reference: an encoder's first ones with enough owners"
     )
-    reference_from: datetime | None = Field(
+    reference_from: AwareDatetime | None = Field(
         None,
-        description="where the reference begins, to make a change the new normal; unset: at first",
+        description="where the reference begins, such as 2026-03-01T00:00:00Z; unset: with the first vectors",
     )
     false_alarms: float = Field(
         0.01, ge=0.001, lt=1, description="probability that a window of a stationary kind raises an alarm"

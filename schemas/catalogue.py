@@ -225,6 +225,15 @@ def _catalogue() -> Mapping[str, Topic]:
             "vector-view lake",
             compacted=True,
         ),
+        # The second home of vectors: one encoder writes to each, and an index says which encoder's it holds.
+        _declare(
+            "embeddings.second",
+            "chunk_id",
+            "models",
+            "reindex-agent embed-agent",
+            "vector-view lake",
+            compacted=True,
+        ),
         _declare("retraining.requests", "model", "models", "drift people", "trainer", partitions=1),
         # The registry of models is a fold of all of it, from the first record on.
         _declare(

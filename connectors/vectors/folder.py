@@ -60,11 +60,42 @@ class IndexFolder:
         finally:
             lock.close()
 
-    def adopt(self, beside: Path) -> None:
-        """Let what was made in `building`, and is closed, count from now on."""
-        version = self.fresh()
+    def adopt(self, beside: Path, *, keep: bool = False, about: str | None = None) -> None:
+        """Let what was made in `building`, and is closed, count from now on; `keep` the one before to go back
+        to.
+
+        `about` is a line that `about()` then tells of the version.
+        Whatever moment it is killed at, either version counts, whole, and the one before is still there.
+        """
+        version, before = self.fresh(), self.current()
+        if about is not None:
+            self.describe(version, about)
         beside.rename(version)
+        if keep and before is not None:
+            self._name("previous", before)
         self.swap(version)
+
+    def go_back(self) -> Path | None:
+        """Let the version before count again, and keep this one to return to; None where there is none."""
+        before, current = self.previous(), self.current()
+        if before is None or current is None or before == current or not before.exists():
+            return None
+        self.swap(before)
+        self._name("previous", current)  # after the swap: until then it names the one that counts from now on
+        return before
+
+    def describe(self, version: Path, about: str) -> None:
+        """Let `about` be what is said of a version."""
+        beside = self.root / f".about-{os.getpid()}"
+        beside.write_text(about)
+        beside.replace(self.root / f"about-{version.name}")
+
+    def about(self, version: Path) -> str | None:
+        """Return what was said of a version when it was adopted, None where nothing was."""
+        try:
+            return (self.root / f"about-{version.name}").read_text()
+        except FileNotFoundError:
+            return None
 
     def versions(self) -> list[Path]:
         """Return every whole version, oldest first."""
@@ -72,10 +103,11 @@ class IndexFolder:
 
     def current(self) -> Path | None:
         """Return the version that counts, None where there is none yet."""
-        try:
-            return self.root / (self.root / "current").read_text().strip()
-        except FileNotFoundError:
-            return None
+        return self._named("current")
+
+    def previous(self) -> Path | None:
+        """Return the version that is kept to go back to, None where there is none."""
+        return self._named("previous")
 
     def fresh(self) -> Path:
         """Return the path of a new version; nothing is there yet."""
@@ -83,19 +115,31 @@ class IndexFolder:
 
     def swap(self, version: Path) -> None:
         """Let `version` count from now on."""
-        beside = self.root / f".current-{os.getpid()}"
-        beside.write_text(version.name)
-        beside.replace(self.root / "current")
+        self._name("current", version)
 
     def tidy(self, forget: Callable[[Path], None] = lambda version: None) -> None:
-        """Remove versions that do not count. Only the owner may.
+        """Remove versions that neither count nor are kept. Only the owner may.
 
         `forget` is told of each before; where it raises IndexUnavailableError the version is left.
         """
-        kept = self.current()
+        kept = {self.previous(), self.current()}  # in this order: an adoption names the previous one first
         for each in self.versions():
-            if each != kept:
+            # What is newer than the one that counts may be about to take its place.
+            if each not in kept and each < (self.current() or each):
                 _remove(each, forget)
+                if not each.exists():
+                    (self.root / f"about-{each.name}").unlink(missing_ok=True)
+
+    def _named(self, name: str) -> Path | None:
+        try:
+            return self.root / (self.root / name).read_text().strip()
+        except FileNotFoundError:
+            return None
+
+    def _name(self, name: str, version: Path) -> None:
+        beside = self.root / f".{name}-{os.getpid()}"
+        beside.write_text(version.name)
+        beside.replace(self.root / name)
 
     def _take(self, name: str, told: str) -> IO[str]:
         self.root.mkdir(parents=True, exist_ok=True)

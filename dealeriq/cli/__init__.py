@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "ranking": ("dealeriq.cli.ranking", "Show and reset what feedback does to search."),
     "index": ("dealeriq.cli.index", "Make the search index again from its topics."),
     "embeddings": ("dealeriq.cli.embeddings", "Watch the vectors: drift, and encoders beside each other."),
+    "reindex": ("dealeriq.cli.reindex", "Let another encoder take over while searches go on."),
     "recommend": ("dealeriq.cli.recommend", "Recommend products to a dealer."),
     "prices": ("dealeriq.cli.prices", "Tell what prices do to demand, and which to change."),
     "graph": ("dealeriq.cli.graph", "Ask the graph: bought together, compatible, dealers alike."),

@@ -23,6 +23,7 @@ from connectors.vectors import AnyOf, IndexUnavailableError
 from dealeriq.http.app import JSON, PROBLEM, Receive, Scope, Send
 from dealeriq.http.handlers import Answer, Request
 from dealeriq.http.problems import ProblemError
+from models.embedding.topics import FIRST
 from models.search.fields import FIELDS, SearchRequestError, entries_of
 from models.search.likeness import NothingLikeItError
 from models.search.request import Answer as SearchAnswer
@@ -58,7 +59,7 @@ class SearchApplication:
     def __init__(
         self, searcher: Searcher, threads: int, most_bytes: int = 1_048_576, token: str | None = None
     ) -> None:
-        self._searcher, self._width = searcher, threads
+        self.searcher, self._width = searcher, threads
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="search")
         self._most_bytes = most_bytes
         self._token = token
@@ -91,7 +92,7 @@ class SearchApplication:
 
     def replace(self, searcher: Searcher) -> None:
         """Search with another searcher; returns when no search with the former one goes on."""
-        self._searcher = searcher
+        self.searcher = searcher
         together = threading.Barrier(self._width)
         wait([self._threads.submit(together.wait) for _ in range(self._width)])
 
@@ -143,7 +144,7 @@ class SearchApplication:
         return Answer(orjson.dumps(found), content_type=JSON)
 
     def _about(self) -> dict[str, Any]:
-        searcher = self._searcher
+        searcher = self.searcher
         positions = {f"{name}:{number}": at for (name, number), at in searcher.index.positions().items()}
         kinds = searcher.index.kinds
         ids = [each.id for each in searcher.index.scan([AnyOf("entry", entries_of(kinds))])]
@@ -151,7 +152,7 @@ class SearchApplication:
         return {"kinds": named, "positions": positions, "ids": ids}
 
     def _ranking(self) -> dict[str, Any]:
-        weights = self._searcher.weights
+        weights = self.searcher.weights
         return {
             "pairs": len(weights),
             "weighted": weights.arms.weighted,
@@ -160,10 +161,11 @@ class SearchApplication:
         }
 
     def _entries(self, ids: list[str]) -> list[dict[str, Any]]:
-        found = self._searcher.index.get(ids, vectors=True)
+        found = self.searcher.index.get(ids, vectors=True)
         return [
             {
                 "id": each.id,
+                "topic": each.fields.get("topic", FIRST),
                 "offset": each.fields["offset"],
                 "owner": each.fields["owner"],
                 "kind": next(iter(each.dense), None),
@@ -173,7 +175,7 @@ class SearchApplication:
         ]
 
     def _search(self, asked: SearchRequest) -> SearchAnswer:
-        return self._searcher.search(asked)  # looked up on the thread itself: see `replace`
+        return self.searcher.search(asked)  # looked up on the thread itself: see `replace`
 
     def _authorize(self, scope: Scope) -> None:
         if self._token is None:

@@ -5,17 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from connectors.vectors import Encoding, Kinds, VectorIndex
+from connectors.vectors import Encoding, Kinds, VectorIndex, WrongFormatError
 from connectors.vectors.edge import EdgeIndex
 from connectors.vectors.folder import IndexFolder
 from dealeriq.search.servers import open_on_server
 from dealeriq.settings import Settings
 from models.image import ImageEncoder, image_encoder
 from models.search.fields import KEYWORDS, NUMBERS, TEXT
-from models.text import Encoder
+from models.text import Encoder, TextSettings, text_encoder
+from streams.metrics import ENCODER_TOKENS
 from streams.recommend.behaviour import behaviour_encoder
 
-__all__ = ["current_version", "folder_of", "images_of", "kinds_of", "open_version"]
+__all__ = [
+    "adapter_file",
+    "current_version",
+    "encoder_in_use",
+    "encoders",
+    "folder_of",
+    "images_of",
+    "kinds_of",
+    "open_version",
+]
 
 
 def folder_of(settings: Settings) -> IndexFolder:
@@ -56,6 +66,11 @@ def _names(settings: Settings) -> Sequence[str]:
     return [name for name, is_so in published.items() if is_so]
 
 
+def adapter_file(folder: IndexFolder) -> Path:
+    """Return where the map is by which an encoder to come searches the index in use."""
+    return folder.root / "adapter.npz"
+
+
 def current_version(folder: IndexFolder) -> Path:
     """Return the version that counts; where there is none, a new one that counts from now on."""
     version = folder.current()
@@ -63,6 +78,32 @@ def current_version(folder: IndexFolder) -> Path:
         version = folder.fresh()
         folder.swap(version)
     return version
+
+
+def encoders(settings: Settings) -> list[TextSettings]:
+    """Return the settings of the encoders that an index may be of: the first, and the one that is to follow."""
+    both = [settings.text, settings.reindex.text]
+    return both if settings.reindex.enabled else both[:1]
+
+
+def encoder_in_use(settings: Settings, folder: IndexFolder) -> Encoder:
+    """Return the encoder whose vectors the index in use holds; the first one where nothing is said of it.
+
+    Raises WrongFormatError where it is none of the settings', EncoderError.
+    """
+    version = folder.current()
+    identity = None if version is None else folder.about(version)
+    names = []
+    for each in encoders(settings):
+        encoder = text_encoder(each, ENCODER_TOKENS.inc)
+        if identity in (None, encoder.identity):
+            return encoder
+        names.append(encoder.identity)
+    raise WrongFormatError(
+        f"the index in {folder.root} holds vectors of {identity}, and the settings name {', '.join(names)}",
+        remedy="Name that encoder in [text], or in [reindex.text] with reindex.enabled; "
+        "or `dealeriq index rebuild` once [text] is the one that you want.",
+    )
 
 
 def open_version(version: Path, settings: Settings, kinds: Kinds) -> VectorIndex:

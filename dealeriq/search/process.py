@@ -15,14 +15,24 @@ from connectors.vectors import AnyOf, VectorIndex
 from connectors.vectors.folder import IndexFolder
 from dealeriq.http.server import beside
 from dealeriq.search.app import SearchApplication
-from dealeriq.search.folder import current_version, folder_of, images_of, kinds_of, open_version
+from dealeriq.search.folder import (
+    adapter_file,
+    current_version,
+    encoder_in_use,
+    folder_of,
+    images_of,
+    kinds_of,
+    open_version,
+)
 from dealeriq.search.servers import forgetter
 from dealeriq.settings import Settings
+from models.search.adapter import VectorMap
 from models.search.fields import CHUNK
-from models.search.searcher import Searcher
+from models.search.searcher import Adapted, Searcher
 from models.search.vocabulary import Vocabulary
 from models.search.weights import Weights
-from models.text import Encoder, TextSettings, text_encoder
+from models.text import text_encoder
+from schemas.errors import DealerIQError
 from streams.metrics import ENCODER_TOKENS
 from streams.views.ranking_view import RankingView, since_key
 from streams.views.runner import ViewRunner
@@ -45,23 +55,25 @@ def run(settings: Settings, stop: threading.Event) -> None:
     folder.own()
     try:
         folder.tidy(forgetter(settings.search))
-        _Service(settings, folder, text_encoder(_impatient(settings.text), ENCODER_TOKENS.inc), stop).run()
+        _Service(_impatient(settings), folder, stop).run()
     finally:
         folder.release()
 
 
-def _impatient(text: TextSettings) -> TextSettings:
+def _impatient(settings: Settings) -> Settings:
     """Who searches does not wait a minute for a service that encodes."""
-    return text.model_copy(update={"endpoint_patience_s": min(text.endpoint_patience_s, _PATIENCE_S)})
+    patient = settings.model_copy(deep=True)
+    for text in (patient.text, patient.reindex.text):
+        text.endpoint_patience_s = min(text.endpoint_patience_s, _PATIENCE_S)
+    return patient
 
 
 class _Service:
     """The index in use, what folds into it, and what answers from it."""
 
-    def __init__(
-        self, settings: Settings, folder: IndexFolder, encoder: Encoder, stop: threading.Event
-    ) -> None:
-        self._settings, self._folder, self._encoder, self._stop = settings, folder, encoder, stop
+    def __init__(self, settings: Settings, folder: IndexFolder, stop: threading.Event) -> None:
+        self._settings, self._folder, self._stop = settings, folder, stop
+        self._encoder = encoder_in_use(settings, folder)
         self._images = images_of(settings)
         self._fetch_schema = Registry(settings.registry).schema
         self._weights = Weights(
@@ -78,9 +90,12 @@ class _Service:
         try:
             while not self._stop.is_set():
                 version = current_version(self._folder)
+                if self._folder.about(version) != self._encoder.identity:
+                    self._encoder = encoder_in_use(self._settings, self._folder)
                 index = open_version(
                     version, self._settings, kinds_of(self._settings, self._encoder, self._images)
                 )
+                self._folder.describe(version, self._encoder.identity)
                 view = self._put_in_place(index)
                 if previous is not None:
                     previous.close()
@@ -125,6 +140,28 @@ class _Service:
             until.set()
             watch.join()
 
+    def _adapt(self, seen: int | None) -> int | None:
+        """Let the encoder to come encode queries, once there is a map for it; return which map was seen."""
+        file, application = adapter_file(self._folder), self._application
+        try:
+            now = file.stat().st_mtime_ns
+        except FileNotFoundError:
+            if application is not None:
+                application.searcher.adapted = None
+            return None
+        if application is None or now == seen or not self._settings.reindex.enabled:
+            return seen
+        try:
+            found = VectorMap.load(file)
+            if found.old == self._encoder.identity:
+                encoder = text_encoder(self._settings.reindex.text, ENCODER_TOKENS.inc)
+                if found.new == encoder.identity:
+                    application.searcher.adapted = Adapted(encoder, found)
+                    log.info("queries are adapted", encoder=found.new)
+        except DealerIQError as error:  # searches go on by the encoder in use
+            log.warning("queries are not adapted", error=error.told)
+        return now
+
     def _weigh(self) -> None:
         """Fold feedback into weights until this process shall end; searches go on whatever happens here."""
         settings, store = self._settings, connect(self._settings.redis)
@@ -139,7 +176,9 @@ class _Service:
                 self._stop.wait(_AGAIN_S)
 
     def _watch(self, until: threading.Event, version: Path) -> None:
+        seen: int | None = None
         while not until.is_set():
+            seen = self._adapt(seen)
             if self._stop.wait(0.5):
                 until.set()
             elif self._folder.current() != version:

@@ -15,12 +15,13 @@ from confluent_kafka import TopicPartition
 
 from connectors.kafka import KafkaUnavailableError, consumer, ensure_topics
 from connectors.registry import Registry
-from connectors.vectors import AnyOf
-from dealeriq.search.folder import folder_of, images_of, kinds_of, open_version
+from connectors.vectors import AnyOf, WrongFormatError
+from connectors.vectors.folder import IndexFolder
+from dealeriq.search.folder import encoder_in_use, folder_of, images_of, kinds_of, open_version
 from dealeriq.search.servers import forgetter
 from dealeriq.settings import Settings
 from models.search.fields import entries_of
-from models.text import text_encoder
+from models.text import Encoder, text_encoder
 from streams.views.vector_view import VectorView
 from streams.views.view import Position
 
@@ -31,17 +32,19 @@ _TOLD_S = 5.0
 _SILENT_S = 60.0
 
 
-def rebuild(settings: Settings, progress: Callable[[str], None]) -> dict[str, Any]:
+def rebuild(
+    settings: Settings, progress: Callable[[str], None], encoder: Encoder | None = None
+) -> dict[str, Any]:
     """Make a new version up to the ends that the topics have now, and let it count; return what was done.
 
+    `encoder` is the one to go over to, and the version before is kept then; unset: the one that is in use.
     Raises KafkaUnavailableError, IndexBusyError where another rebuild goes on.
     """
     began = time.monotonic()
     folder = folder_of(settings)
     with folder.building(forgetter(settings.search)) as beside:
-        index = open_version(
-            beside, settings, kinds_of(settings, text_encoder(settings.text), images_of(settings))
-        )
+        chosen = encoder or _encoder(settings, folder)
+        index = open_version(beside, settings, kinds_of(settings, chosen, images_of(settings)))
         try:
             view = VectorView(index, Registry(settings.registry).schema)
             ensure_topics(settings.kafka, view.topics)
@@ -49,8 +52,16 @@ def rebuild(settings: Settings, progress: Callable[[str], None]) -> dict[str, An
             held = {kind: index.count([AnyOf("entry", entries_of([kind]))]) for kind in index.kinds}
         finally:
             index.close()
-        folder.adopt(beside)
+        folder.adopt(beside, keep=encoder is not None, about=chosen.identity)
     return {"records": records, "vectors": held, "seconds": round(time.monotonic() - began, 2)}
+
+
+def _encoder(settings: Settings, folder: IndexFolder) -> Encoder:
+    """The encoder in use, else that of [text]: an index of another one is what a rebuild is for."""
+    try:
+        return encoder_in_use(settings, folder)
+    except WrongFormatError:
+        return text_encoder(settings.text)
 
 
 def _fold(settings: Settings, view: VectorView, progress: Callable[[str], None]) -> int:

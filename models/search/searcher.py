@@ -9,28 +9,33 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from connectors.vectors import AnyOf, Condition, Found, OwnOrNone, Vector, VectorIndex
 from connectors.vectors.lexical import Lexical
 from models.image import ImageEncoder
+from models.search.adapter import VectorMap
 from models.search.fields import CHUNK, IMAGE, TEXT, SearchRequestError, conditions
 from models.search.likeness import alike
 from models.search.request import Answer, Hit, Reason, SearchRequest
 from models.search.vocabulary import Vocabulary, words
 from models.search.weights import Weights, feedback_id, picture_key, search_key
-from models.text import Encoder
+from models.text import Encoder, EncoderUnavailableError
 from schemas.errors import ContractError
 
-__all__ = ["Searcher", "fuse"]
+__all__ = ["Adapted", "Searcher", "fuse"]
 
 _RANK = 60
 _DEEPER = 5  # entries asked for each hit wanted: several chunks of one owner make one hit
 _LEAST_DEPTH = 50
+_WIDER = 4  # times as many are looked at where a query is adapted: its own order is the worse one
 _KEPT = frozenset(
     (
         "entry", "owner", "type", "text", "subject_id", "chunk", "start", "end", "live", "offset",
-        "fingerprint", "encoder",
+        "fingerprint", "encoder", "topic",
     )
 )  # fmt: skip
 _OFFERED = ("product", "document")
@@ -44,6 +49,14 @@ def fuse(lists: Mapping[str, Sequence[str]]) -> dict[str, float]:
         for rank, name in enumerate(ranked, 1):
             scores[name] = scores.get(name, 0.0) + 1 / (_RANK + rank)
     return dict(sorted(scores.items(), key=lambda each: (-each[1], each[0])))
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """An encoder to come, and the map by which its queries search an index of the one in use."""
+
+    encoder: Encoder
+    map: VectorMap
 
 
 class Searcher:
@@ -66,6 +79,8 @@ class Searcher:
         ]
         self.weights = Weights() if weights is None else weights
         self._lexical = Lexical()
+        self.adapted: Adapted | None = None
+        """Set it, and queries are encoded by the encoder to come."""
 
     def search(self, request: SearchRequest) -> Answer:
         """Return what is found. Raises SearchRequestError, NothingLikeItError, IndexUnavailableError."""
@@ -81,11 +96,12 @@ class Searcher:
         found: dict[str, list[Found]] = {}
         if text:
             # A text of nothing that a word is made of has no meaning to search for.
-            vector = self.encoder.encode([text])[0]
+            pictured = IMAGE in kinds and IMAGE in self._of_texts
+            vector = self.encoder.encode([text])[0] if pictured else None
             if TEXT in kinds:
-                found["meaning"] = self.index.near(TEXT, vector, depth, wanted)
+                found["meaning"] = self.meaning(text, depth, wanted, vector)
                 found["words"] = self.index.matching(self._lexical.query(text), depth, wanted)
-            if IMAGE in kinds and IMAGE in self._of_texts:
+            if vector is not None:
                 found["pictures"] = self.index.near(IMAGE, vector, depth, wanted)
         if request.like is not None:
             kind = request.like.partition("/")[0]
@@ -140,6 +156,34 @@ class Searcher:
                 remedy="Add the kind text, or search for the like of something alone.",
             )
         return [each for each in held if each in request.kinds]
+
+    def meaning(
+        self, text: str, depth: int, wanted: Sequence[Condition], vector: Vector | None = None
+    ) -> list[Found]:
+        """What lies nearest in meaning; by the encoder to come, where its queries are adapted to this index.
+
+        `vector` is the text's by the encoder in use, where it is known.
+        """
+        if self.adapted is not None:
+            try:
+                return self._adapted(self.adapted, text, depth, wanted)
+            except EncoderUnavailableError:  # the encoder in use is still there
+                pass
+        if vector is None:
+            vector = self.encoder.encode([text])[0]
+        return self.index.near(TEXT, vector, depth, wanted)
+
+    def _adapted(self, adapted: Adapted, text: str, depth: int, wanted: Sequence[Condition]) -> list[Found]:
+        """Look near the adapted query, and rank what is there as the encoder to come would."""
+        vector = adapted.encoder.encode([text])[0]
+        near = self.index.near(TEXT, adapted.map.query(vector), _WIDER * depth, wanted)
+        held = self.index.get([each.id for each in near], vectors=True)
+        near = [each for each in near if each.id in held]
+        if not near:
+            return []
+        scores = adapted.map.scores(vector, np.stack([held[each.id].dense[TEXT] for each in near]))
+        order = np.argsort(-scores, kind="stable")[:depth]
+        return [Found(near[at].id, float(scores[at]), near[at].fields) for at in order]
 
     def _corrected(self, request: SearchRequest) -> tuple[str, dict[str, str]]:
         """The text with misspelt words mended, and which they were."""

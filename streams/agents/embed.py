@@ -10,6 +10,7 @@ from prometheus_client import Counter
 from redis.exceptions import RedisError
 
 from models.embedding import OWNERS, Chunk, Owner, fingerprint, owner_of_key, split, whole_fingerprint
+from models.embedding.topics import FIRST
 from models.text import Encoder, EncoderUnavailableError
 from schemas.errors import ContractError
 from schemas.ids import event_id
@@ -45,15 +46,16 @@ class EmbedStage(Stage):
     (another event of the owner counts), `deleted`.
     """
 
-    name = "embed-agent"
     sources = tuple(OWNERS)
-    target = "embeddings"
     retried = (RedisError, EncoderUnavailableError)
     takes_tombstones = True
     most_bytes = 262_144  # of text: a few seconds of encoding, after which the vectors are out
 
-    def __init__(self, encoder: Encoder, embedded: Embedded) -> None:
+    def __init__(
+        self, encoder: Encoder, embedded: Embedded, target: str = FIRST, name: str = "embed-agent"
+    ) -> None:
         self._encoder, self._embedded = encoder, embedded
+        self.target, self.name = target, name
 
     def derive(self, events: Sequence[Event]) -> Sequence[Outcome]:
         """Return the vectors and tombstones that bring each owner's chunks up to its newest event."""

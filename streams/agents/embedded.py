@@ -1,9 +1,10 @@
 """What is embedded: a small view in the online store of each owner's chunks, so that nothing is encoded twice.
 
-One key an owner, `dealeriq:embedded:<type>/<id>` (of pictures `dealeriq:embedded-image:<type>/<id>`), holding a
-JSON list [event_time ms, fingerprint of all chunks, chunk ids, ids on their way]. The agent writes what is on
-its way before Kafka has it, and what is there after Kafka has it and before its source counts as done: so a
-crash encodes at most the batch in flight again, and leaves no chunk behind that nobody knows.
+One key an owner, `dealeriq:embedded:<type>/<id>` (of pictures `dealeriq:embedded-image:<type>/<id>`, of another
+home with its name before the type), holding a JSON list [event_time ms, fingerprint of all chunks, chunk ids,
+ids on their way]. The agent writes what is on its way before Kafka has it, and what is there after Kafka has it
+and before its source counts as done: so a crash encodes at most the batch in flight again, and leaves no chunk
+behind that nobody knows.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from models.embedding import Owner
+from models.embedding.topics import FIRST
 
 __all__ = ["Embedded", "Known"]
 
@@ -34,12 +36,14 @@ class Known(NamedTuple):
 class Embedded:
     """Reads and writes what is known through a redis-py client; errors are the client's own.
 
-    `kind` of encoder: each kind knows for itself.
+    `kind` of encoder, and its home: each knows for itself.
     """
 
-    def __init__(self, redis: Any, kind: str = "text") -> None:
+    def __init__(self, redis: Any, kind: str = "text", home: str = FIRST) -> None:
         self._redis = redis
         self._prefix = "dealeriq:embedded" if kind == "text" else f"dealeriq:embedded-{kind}"
+        if home != FIRST:
+            self._prefix += f":{home}"
 
     def read(self, owners: Sequence[Owner]) -> list[Known | None]:
         """Return what is known of each owner, None for one never seen; one round trip."""

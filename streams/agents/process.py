@@ -12,11 +12,13 @@ from connectors.kafka import ensure_topics, producer
 from connectors.redis import connect
 from connectors.registry import Registry
 from connectors.settings import KafkaSettings, RedisSettings, RegistrySettings
+from models.embedding.topics import Homes
 from models.image import image_encoder
 from models.lifecycle import Lifecycle
 from models.lifecycle_log import LifecycleLog
 from models.settings import ImageSettings
 from models.text import TextSettings, text_encoder
+from models.text.paced import PacedEncoder
 from schemas.errors import DealerIQError
 from streams.agents.chats import ChatStage
 from streams.agents.embed import EmbedStage
@@ -54,6 +56,8 @@ class _Given:
     text: TextSettings = field(default_factory=TextSettings)
     redis: RedisSettings = field(default_factory=RedisSettings)
     image: ImageSettings = field(default_factory=ImageSettings)
+    rate: int | None = None
+    """Most texts a minute that the reindex agent encodes."""
 
 
 def _chats(given: _Given) -> Stage:
@@ -64,7 +68,19 @@ def _chats(given: _Given) -> Stage:
 
 
 def _embed(given: _Given) -> Stage:
-    return EmbedStage(text_encoder(given.text, ENCODER_TOKENS.inc), Embedded(connect(given.redis)))
+    encoder, store = text_encoder(given.text, ENCODER_TOKENS.inc), connect(given.redis)
+    home = Homes(store).settle(encoder.identity)
+    return EmbedStage(encoder, Embedded(store, home=home), home)
+
+
+def _reindex(given: _Given) -> Stage:
+    encoder, store = text_encoder(given.text, ENCODER_TOKENS.inc), connect(given.redis)
+    home = Homes(store).settle_beside(encoder.identity)
+    if given.rate is not None:
+        encoder = PacedEncoder(encoder, given.rate)
+        # A crash encodes the batch in flight again.
+        given.agents.batch_size = min(given.agents.batch_size, encoder.most)
+    return EmbedStage(encoder, Embedded(store, home=home), home, "reindex-agent")
 
 
 def _images(given: _Given) -> Stage:
@@ -111,6 +127,7 @@ AGENTS: dict[str, Callable[[_Given], Stage]] = {
     "chat-agent": _chats,
     "embed-agent": _embed,
     "image-agent": _images,
+    "reindex-agent": _reindex,
 }
 
 
@@ -124,17 +141,25 @@ def main(
     metrics_port: int | None = None,
     redis: RedisSettings | None = None,
     image: ImageSettings | None = None,
+    rate: int | None = None,
 ) -> int:
     """Run one agent until it is told to stop; return the process's exit code.
 
-    `metrics_port` serves Prometheus (0: any free port; None: not at all). Raises UnknownAgentError,
-    EncoderError, PartitionMismatchError, KafkaUnavailableError before anything is read.
+    `rate` is the most texts that the reindex agent encodes a minute. `metrics_port` serves Prometheus (0: any
+    free port; None: not at all). Raises UnknownAgentError, EncoderError, PartitionMismatchError,
+    KafkaUnavailableError before anything is read.
     """
     if name not in AGENTS:
         raise UnknownAgentError(f"no agent is called {name!r}; there are {', '.join(AGENTS)}")
     agents = agents or AgentSettings()
     given = _Given(
-        kafka, registry, agents, text or TextSettings(), redis or RedisSettings(), image or ImageSettings()
+        kafka,
+        registry,
+        agents,
+        text or TextSettings(),
+        redis or RedisSettings(),
+        image or ImageSettings(),
+        rate,
     )
     stage = AGENTS[name](given)
     ensure_topics(kafka, [*stage.sources, *(f"{each}.dlq" for each in stage.sources), stage.target])

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 
 from connectors.registry import Registry
 from connectors.vectors import Encoding, Kinds
+from models.embedding.topics import TOPICS
 from schemas.codec import Decoder
 from schemas.errors import ContractError, DealerIQError
 from streams.verify.broker import Broker, Ends
@@ -28,7 +29,6 @@ __all__ = ["IndexAwayError", "IndexCheck", "verify_vectors"]
 
 Ask = Callable[[str, Any], Any]
 """Asks the search process: path and body of a request → the JSON of its answer."""
-_TOPIC = "embeddings"
 _ASKED = 500
 _SAMPLED = 500
 _SAME = 0.9999  # cosine: the index keeps directions, in float32
@@ -67,39 +67,43 @@ def verify_vectors(
     kinds = {name: Encoding(**each) for name, each in about["kinds"].items()}
     ids: list[str] = about["ids"]
     check = IndexCheck(entries=len(ids))
-    positions = {int(name.rpartition(":")[2]): at for name, at in about["positions"].items() if _of(name)}
+    positions = {name: _positions(about["positions"], name) for name in TOPICS}
     chosen = sorted(ids)[:: max(1, len(ids) // _SAMPLED)] if sampled else ids
     rows: dict[str, dict[str, Any]] = {}
     for start in range(0, len(chosen), _ASKED):
         rows |= {each["id"]: each for each in ask("/entries", {"ids": chosen[start : start + _ASKED]})}
         pause()
-    ends = broker.ends(_TOPIC)
-    check.findings += _impossible(positions, ends)
-    keys = _read(broker, registry, ends, positions, set(chosen) if sampled else None, pause)
+    keys: dict[tuple[str, str], _Key] = {}
+    for name, at in positions.items():
+        ends = broker.ends(name)
+        check.findings += _impossible(name, at, ends)
+        keys |= _read(broker, registry, name, ends, at, set(chosen) if sampled else None, pause)
     for key, row in rows.items():
-        check.findings += _compare(key, row, keys.get(key, _Key()), kinds)
+        check.findings += _compare(key, row, keys.get((row["topic"], key), _Key()), kinds)
         check.vectors[row["kind"] or "none"] += 1
     if not sampled:
-        for key in keys.keys() - rows.keys():
-            state = keys[key]
+        for name, key in keys.keys() - {(row["topic"], key) for key, row in rows.items()}:
+            state = keys[name, key]
             records = state.by_offset
             later = any(record is None and at > state.before for at, record in records.items())
             other = all(each is None or not _wanted(each, kinds) for each in records.values())
             if not (state.deleted or later or other):
-                check.findings.append(_finding("missing-vector", key, "a vector", None, state.before))
+                check.findings.append(_finding("missing-vector", name, key, "a vector", None, state.before))
     return check
 
 
-def _of(name: str) -> bool:
-    return name.rpartition(":")[0] == _TOPIC
+def _positions(known: Mapping[str, int], topic: str) -> Ends:
+    """The index's position in one topic."""
+    parts = ((name.rpartition(":"), at) for name, at in known.items())
+    return {int(number): at for (name, _, number), at in parts if name == topic}
 
 
-def _impossible(positions: Ends, ends: Ends) -> Iterator[Finding]:
+def _impossible(topic: str, positions: Ends, ends: Ends) -> Iterator[Finding]:
     for partition, offset in positions.items():
         if offset > ends.get(partition, 0):
             what = f"partition {partition}"
             expected = f"{ends.get(partition, 0)} or less"
-            yield Finding("position", "index", _TOPIC, (), what, "", expected, offset)
+            yield Finding("position", "index", topic, (), what, "", expected, offset)
 
 
 def _wanted(record: dict[str, Any], kinds: Kinds) -> bool:
@@ -108,21 +112,21 @@ def _wanted(record: dict[str, Any], kinds: Kinds) -> bool:
 
 
 def _compare(key: str, row: dict[str, Any], state: _Key, kinds: Kinds) -> Iterator[Finding]:
-    offset = row["offset"]
+    name, offset = row["topic"], row["offset"]
     record = state.by_offset.get(offset)
     if record is None and any(at > offset for at in state.by_offset):
         return  # compaction has let it go: a newer record of the key is there, and will be folded
     if record is None:
-        yield _finding("extra-vector", key, "a record at its offset", offset, state.before)
+        yield _finding("extra-vector", name, key, "a record at its offset", offset, state.before)
     elif offset < state.before:
         newest = "none: it is deleted" if state.deleted else f"of offset {state.before}"
-        yield _finding("vector", key, newest, f"of offset {offset}", state.before)
+        yield _finding("vector", name, key, newest, f"of offset {offset}", state.before)
     elif record["kind"] != row["kind"] or not _wanted(record, kinds):
         wanted = kinds.get(row["kind"], "no such kind")
         found = f"{record['kind']} of {record['encoder']}"
-        yield _finding("vector", key, f"{row['kind']} of {wanted}", found, offset)
+        yield _finding("vector", name, key, f"{row['kind']} of {wanted}", found, offset)
     elif (cosine := _cosine(record["vector"], row["vector"])) < _SAME:
-        yield _finding("vector", key, "the vector of its record", f"cosine {cosine:.4f}", offset)
+        yield _finding("vector", name, key, "the vector of its record", f"cosine {cosine:.4f}", offset)
 
 
 def _cosine(record: bytes, row: str) -> float:
@@ -132,24 +136,25 @@ def _cosine(record: bytes, row: str) -> float:
     return float(one @ other / max(float(np.linalg.norm(one) * np.linalg.norm(other)), 1e-12))
 
 
-def _finding(kind: Any, key: str, expected: Any, found: Any, offset: int) -> Finding:
-    return Finding(kind, "index", _TOPIC, (key,), "vector", "", expected, found, f"offset {offset}")
+def _finding(kind: Any, topic: str, key: str, expected: Any, found: Any, offset: int) -> Finding:
+    return Finding(kind, "index", topic, (key,), "vector", "", expected, found, f"offset {offset}")
 
 
 def _read(
     broker: Broker,
     registry: Registry,
+    topic: str,
     ends: Ends,
     positions: Ends,
     wanted: set[str] | None,
     pause: Callable[[], None],
-) -> dict[str, _Key]:
+) -> dict[tuple[str, str], _Key]:
     """The records of each key; of the wanted ones only, where that is given."""
-    decoder, found = Decoder.of_topic(_TOPIC, registry.schema), dict[str, _Key]()
-    for partition, key, offset, value in messages(broker, _TOPIC, ends, pause):
+    decoder, found = Decoder.of_topic(topic, registry.schema), dict[tuple[str, str], _Key]()
+    for partition, key, offset, value in messages(broker, topic, ends, pause):
         if wanted is not None and key not in wanted:
             continue
-        state = found.setdefault(key, _Key())
+        state = found.setdefault((topic, key), _Key())
         try:
             state.by_offset[offset] = None if value is None else decoder.decode(value)
         except ContractError:

@@ -1,9 +1,9 @@
 """The vector view: embeddings, and the fields of whom they belong to, folded into one index.
 
-Two kinds of topics meet in one entry. `embeddings` says which vectors there are: of text one a chunk, of every
-other kind one an owner. Products, documents and inventory say what is known of their owner: a change of price
-encodes nothing. Either may come first, so what is known of an owner is kept in an entry of its own, and the
-entry of a vector takes it from there.
+Two kinds of topics meet in one entry. `embeddings` and its second home say which vectors there are: of text one
+a chunk, of every other kind one an owner. Products, documents and inventory say what is known of their owner: a
+change of price encodes nothing. Either may come first, so what is known of an owner is kept in an entry of its
+own, and the entry of a vector takes it from there.
 
 A batch is written in an order that survives a crash anywhere: vectors, then owners, then the position. Until
 the owners are written their records count as new, and are folded again.
@@ -22,6 +22,7 @@ from connectors.registry import RegistryUnavailableError
 from connectors.vectors import AnyOf, Entry, IndexUnavailableError, VectorIndex
 from connectors.vectors.lexical import Lexical
 from models.embedding import OWNERS, Owner, owner_of_key
+from models.embedding.topics import FIRST, TOPICS
 from models.search.fields import CHUNK, TEXT, entries_of
 from models.search.vocabulary import Vocabulary
 from schemas.codec import Decoder
@@ -33,7 +34,7 @@ from streams.views.view import Position, View
 
 __all__ = ["VectorView"]
 
-_EMBEDDINGS, _INVENTORY = "embeddings", "inventory"
+_INVENTORY = "inventory"
 _ASKED_TOGETHER = 500
 
 
@@ -41,7 +42,7 @@ _ASKED_TOGETHER = 500
 class _Batch:
     """What a batch of messages says, and what it changes."""
 
-    chunks: dict[str, tuple[Any, dict[str, Any] | None]] = field(default_factory=dict)
+    chunks: dict[tuple[str, str], tuple[Any, dict[str, Any] | None]] = field(default_factory=dict)
     records: list[tuple[str, Owner, dict[str, Any] | None, int]] = field(default_factory=list)
     levels: list[tuple[Owner, dict[str, Any], int]] = field(default_factory=list)
     unreadable: list[tuple[Any, Exception]] = field(default_factory=list)
@@ -59,7 +60,7 @@ class VectorView(View):
     """
 
     name = "vector-view"
-    topics = (_EMBEDDINGS, *OWNERS, _INVENTORY)
+    topics = (*TOPICS, *OWNERS, _INVENTORY)
     retried = (IndexUnavailableError, RegistryUnavailableError)
 
     def __init__(
@@ -97,9 +98,9 @@ class VectorView(View):
             name, key = message.topic(), (message.key() or b"").decode(errors="replace")
             try:
                 record = self._record(name, message.value())
-                if name == _EMBEDDINGS:
+                if name in TOPICS:
                     if record is None or self._fits(record, key):
-                        batch.chunks[key] = (message, record)
+                        batch.chunks[name, key] = (message, record)
                 elif name in OWNERS:
                     batch.records.append((name, owner_of_key(name, key), record, message.offset()))
                 elif record is not None:
@@ -154,32 +155,36 @@ class VectorView(View):
         return changed
 
     def _write_chunks(self, batch: _Batch, states: dict[Owner, OwnerState]) -> None:
-        there = self._index.get(list(batch.chunks))
+        there = self._index.get(list({key for _, key in batch.chunks}))
         put, gone = [], []
-        for key, (message, record) in batch.chunks.items():
+        for (name, key), (message, record) in batch.chunks.items():
             known = there.get(key)
-            if known is not None and known.fields["offset"] >= message.offset():
+            same = known is not None and known.fields.get("topic", FIRST) == name
+            if known is not None and same and known.fields["offset"] >= message.offset():
                 continue  # it comes again, and what came after it is there already
-            if record is None:
+            if record is not None:
+                put.append(self._chunk(record, states[_owner(record)], message))
+            elif same:  # the other home's chunk of this name is not this one's to delete
                 gone.append(key)
-            else:
-                put.append(self._chunk(record, states[_owner(record)], message.offset()))
+        moved = {each.id for each in put}
+        gone = [key for key in gone if key not in moved]
         for key in [*gone, *(each.id for each in put)]:
             if key in there and "text" in there[key].fields:
                 self._vocabulary.remove(there[key].fields["text"])
         self._index.put(put)
-        self._index.delete([key for key in gone if key in there])
+        self._index.delete(gone)
         for each in put:
             if "text" in each.fields:
                 self._vocabulary.add(each.fields["text"])
         self._meters.count("vectors", len(put))
         self._meters.count("deleted", len(gone))
 
-    def _chunk(self, record: dict[str, Any], state: OwnerState, offset: int) -> Entry:
+    def _chunk(self, record: dict[str, Any], state: OwnerState, message: Any) -> Entry:
         kind = record["kind"]
         fields = {
             "entry": kind, "owner": str(state.owner), "type": state.owner.type, "subject_id": state.owner.id,
-            "fingerprint": record["fingerprint"], "offset": offset, **state.shared(),
+            "fingerprint": record["fingerprint"], "topic": message.topic(), "offset": message.offset(),
+            **state.shared(),
         }  # fmt: skip
         vector = {kind: np.frombuffer(record["vector"], "<f4").astype(np.float32)}
         if kind != TEXT:

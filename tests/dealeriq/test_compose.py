@@ -17,7 +17,7 @@ from dealeriq.runtime.services.kafka import BROKER_OPTIONS
 from dealeriq.runtime.services.neo4j import SERVER_OPTIONS as GRAPH_OPTIONS
 from dealeriq.runtime.services.redis import SERVER_OPTIONS
 from dealeriq.settings import Settings, load
-from dealeriq.system import GRAPH, IMAGES, INFERENCE, RECOMMENDING, SCORING, SEARCH
+from dealeriq.system import GRAPH, IMAGES, INFERENCE, RECOMMENDING, REINDEX, SCORING, SEARCH
 from dealeriq.system import PROCESSES as STARTED
 
 ROOT = Path(__file__).parents[2]
@@ -29,6 +29,7 @@ LISTENS = {
     "registry": {8080}, "redis": {6379}, "flink-jobmanager": {8081, 9249}, "flink-taskmanager": {9249},
     "http": {8000}, "feature-view": {9400}, "lake-view": {9400}, "chat-agent": {9400}, "label-view": {9400},
     "verifier": {9400}, "trainer": {9400}, "embed-agent": {9400}, "image-agent": {9400}, "search": {9400, 8010},
+    "reindex-agent": {9400},
     "score-view": {9400}, "graph-view": {9400}, "recommend-view": {9400}, "insight-view": {9400},
     "line-scorer": {9400}, "inference": {9400, 8020, 8021},
     "flink-jobs": {9400},
@@ -47,7 +48,7 @@ def kafka_listeners() -> dict[str, int]:
 
 
 def test_every_process_of_the_system_is_there_under_its_name() -> None:
-    assert {*STARTED, *SEARCH, *SCORING, *RECOMMENDING, *INFERENCE, *GRAPH, *IMAGES} <= set(OURS)
+    assert {*STARTED, *SEARCH, *SCORING, *RECOMMENDING, *INFERENCE, *GRAPH, *IMAGES, *REINDEX} <= set(OURS)
     for name in OURS:
         assert SERVICES[name]["command"] == ["python", "-m", "dealeriq.processes", name]
         assert name in PROCESSES

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from connectors.vectors import AnyOf, Encoding, Entry, VectorIndex
 from connectors.vectors.edge import EdgeIndex
 from models.embedding import NoTextError, Owner, split
+from models.embedding.topics import SECOND
 from models.search.fields import KEYWORDS, NUMBERS, fields_of
 from models.search.vocabulary import Vocabulary, words
 from schemas.catalogue import topic
@@ -20,7 +21,7 @@ from streams.views.vector_view import VectorView
 
 ENCODER, DIMENSION = "test@1", 4
 KINDS = {"text": Encoding(ENCODER, DIMENSION), "graph": Encoding("graph-test", 3)}
-TOPICS = ("embeddings", "products", "documents", "inventory")
+TOPICS = ("embeddings", "products", "documents", "inventory", SECOND)
 ENCODERS = {name: Encoder(name, at).encode for at, name in enumerate(TOPICS, 1)}
 
 
@@ -152,7 +153,7 @@ def random_log(rng, events):
     for _ in range(events):
         identity = rng.choice("12")
         time_ms = 1_500_000_000_000 + rng.randrange(5)
-        name = rng.choice(TOPICS)
+        name = rng.choice(TOPICS[:-1])
         if name == "inventory":
             dealer = rng.choice("xy")
             log.add(name, dealer, level(dealer, identity, rng.choice([0, 3, 7]), time_ms))
@@ -173,6 +174,9 @@ def random_log(rng, events):
                 continue
             gone = rng.random() < 0.3
             log.add(name, chunk.id, None if gone else embedding(owner, chunk, rng.randrange(9)))
+            if rng.random() < 0.4:  # another encoder comes and goes in the other home: nothing of ours
+                other = None if rng.random() < 0.5 else embedding(owner, chunk, encoder="other@1")
+                log.add(SECOND, chunk.id, other)
             continue
         if rng.random() < 0.2:
             log.add(name, identity, None)
@@ -199,6 +203,8 @@ def folded(log):
     for (name, _), messages in log.partitions.items():
         for message in messages:
             key, record = message.key().decode(), message.record
+            if name == SECOND:
+                continue
             if name == "embeddings":
                 chunks.pop(key, None)
                 if record is not None:
@@ -242,7 +248,7 @@ def folded(log):
     return found
 
 
-OWN = ("entry", "owner", "type", "subject_id", "fingerprint", "offset")
+OWN = ("entry", "owner", "type", "subject_id", "fingerprint", "topic", "offset")
 
 
 def held(index):

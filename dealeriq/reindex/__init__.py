@@ -1,0 +1,1 @@
+"""Another encoder takes the place of the one in use: what it costs, how good it is, and going over."""
