@@ -24,8 +24,8 @@ runs it. {dealers} dealers of the carried year order, {orders:,} lines in all. A
 until week {last}. Everything behind that is the system's own: windows, alarms, requests, trainings, gates,
 canaries, promotions. Orders come a day at a time, each when the last is scored, and after {stretch} weeks
 the next when the system is at rest: what happens is told in event time and does not hang on the machine;
-seconds are the machine's. Default settings, but that an alarm asks again after four weeks, and that nothing
-waits for the wall clock. *Error* is the weighted quantile loss, measured on outcomes, in the windows that
+seconds are the machine's. Default settings, but that an alarm asks again after four weeks, that a window is
+judged from ten dealers on, and that nothing waits for the wall clock. *Error* is the weighted quantile loss, measured on outcomes, in the windows that
 both versions scored. At the end a person's rollback: scores of the version that comes back are held against
 those it gave of the same events before, every output and input as float bits; then `verify` compares every
 store with the log."""
@@ -38,7 +38,7 @@ def measure(short: bool = False, dealers: str = "", last: str = "", stretch: str
     """Play the story; `short` plays half of the dealers, eight weeks at a time."""
     usual = Story()
     story = Story(
-        dealers=int(dealers or (20 if short else usual.dealers)), last=int(last or (44 if short else 52)),
+        dealers=int(dealers or (24 if short else usual.dealers)), last=int(last or (44 if short else 52)),
         stretch=int(stretch or (8 if short else usual.stretch)),
     )  # fmt: skip
     settings = load(running=False)

@@ -53,7 +53,7 @@ class Story:
     `stretch` weeks come together. `dealers` is how many there are.
     """
 
-    dealers: int = 40
+    dealers: int = 48
     first: int = 20
     change: int = 21
     last: int = 49
@@ -69,6 +69,7 @@ def prepare(settings: Settings) -> None:
     settings.monitors.every_s = 1.0
     settings.monitors.schedule = "never"
     settings.monitors.cool_down_days = 28.0
+    settings.monitors.least_dealers = 10  # after the change half of them order in a week
     settings.verify.every_s = 86_400.0
 
 
