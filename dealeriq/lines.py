@@ -16,8 +16,7 @@ from features.plan import load as load_plan
 from models.lifecycle import Lifecycle
 from models.lifecycle_log import LifecycleLog
 from models.oip.client import RemoteUnavailableError
-from streams.lines.models import LineModels
-from streams.lines.stage import STAGE, LineStage
+from streams.lines.models import STAGE, LineModels
 from streams.transactional import TransactionalRunner
 
 __all__ = ["keep_scoring_lines"]
@@ -49,6 +48,9 @@ def keep_scoring_lines(settings: Settings, stop: threading.Event) -> None:
         while not models.current() and not stop.wait(_LOOK_S):
             pass
         if not stop.is_set():
+            # Who waits for a first model holds none of what reads columns: that is 45 MB.
+            from streams.lines.stage import LineStage
+
             _log.info("scoring order lines", models=sorted(models.current()))
             stage = LineStage(models, connect(settings.redis), plan, registry.schema, schema_id, scoring)
             TransactionalRunner(

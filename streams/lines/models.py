@@ -5,7 +5,9 @@ from __future__ import annotations
 from streams.lines.scorer import LineScorer
 from streams.scoring.served import FollowedModels, Pair
 
-__all__ = ["LineModels", "ServedLines"]
+__all__ = ["STAGE", "LineModels", "ServedLines"]
+
+STAGE = "line-scorer"
 
 ServedLines = Pair[LineScorer]
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from features.plan import Plan
@@ -18,6 +17,9 @@ from models.runtime import Session
 from schemas.catalogue import topic
 from schemas.ids import derived_id
 from streams.scoring.readings import RuleReader
+
+if TYPE_CHECKING:
+    import polars as pl
 
 __all__ = ["KEYS", "LineScorer", "Scored"]
 

@@ -18,15 +18,14 @@ from models.inputs import event_column
 from schemas.codec import Encoder
 from schemas.envelope import headers, new_traceparent, parse_headers
 from streams.lines.features import LineFeatures
-from streams.lines.models import LineModels, ServedLines
+from streams.lines.models import STAGE, LineModels, ServedLines
 from streams.lines.scorer import KEYS, LineScorer, Scored
 from streams.metrics import StageMeters
 from streams.scoring.settings import ScoringSettings
 from streams.transactional import Outgoing
 
-__all__ = ["STAGE", "LineStage"]
+__all__ = ["LineStage"]
 
-STAGE = "line-scorer"
 _SCORES = "scores"
 
 
