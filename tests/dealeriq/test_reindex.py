@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -59,7 +60,7 @@ class World:
         self.registry = Registry(stack.registry)
         self.ids = self.registry.register_all(FOLDED)
         self.producer, self.running = producer(stack.kafka), {}
-        self.records = {}
+        self.records, self.clock = {}, itertools.count()
         self.skip_backlog()
 
     def skip_backlog(self, timeout_s=120.0):
@@ -130,7 +131,7 @@ class World:
             record |= {
                 "product_id": key, "name": f"{NAMES[number % len(NAMES)]} {self.mark} {number} {word}",
                 "category": "TOOLS", "price": 1.0, "currency": "USD", "specs": {}, "image_uri": None,
-                "deleted": False, "event_time": NOW_MS + time.time_ns() % 1_000_000_000,
+                "deleted": False, "event_time": NOW_MS + next(self.clock),
             }  # fmt: skip
             record = {name: record.get(name) for name in self.fields}
             self.records[key] = record
