@@ -26,9 +26,10 @@ canaries, promotions. Orders come a day at a time, each when the last is scored,
 the next when the system is at rest: what happens is told in event time and does not hang on the machine;
 seconds are the machine's. Default settings, but that an alarm asks again after four weeks, that a window is
 judged from ten dealers on, and that nothing waits for the wall clock. *Error* is the weighted quantile
-loss, measured on outcomes, in the windows that both versions scored. At the end a person's rollback: scores
-of the version that comes back are held against those it gave of the same events before, every output and
-input as float bits; then `verify` compares every store with the log."""
+loss, measured on outcomes, in the windows that both versions scored. At the end a person's rollback: the
+version that serves again is asked for the recorded inputs of every score that it gave before, and its new
+scores are held against those of the same events and inputs, every output as float bits; then `verify`
+compares every store with the log."""
 _WHY_SHORT = (
     "In the short form orders come eight weeks at a time: there are few trainings, and few comparisons."
 )

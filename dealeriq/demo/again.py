@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from connectors.registry import Registry
 from connectors.whole import WholeTopic
 from dealeriq.settings import Settings
+from models.runtime import Session
 from schemas.codec import Decoder
 
-__all__ = ["same_scores"]
+__all__ = ["same_answers", "same_scores"]
 
 _TOPIC = "scores"
 
 
-def same_scores(settings: Settings, model: str, version: str, decided_at: int) -> dict[str, int]:
-    """Compare what a version says since a decision with what it said before, of the same events.
+def same_scores(settings: Settings, model: str, version: str, artifact: str, decided_at: int) -> dict[str, int]:
+    """Compare what a version says since a decision with what it said before.
 
-    Returns `subjects` scored since, how many of them were `known` before at the same event time (the version
-    scored in shadow meanwhile, or was champion), and how many of those are the `same`: score, every output and
-    every input, as float bits.
+    Returns `subjects` scored since; `known`, how many scores there are of before, together with those of the
+    same subject, event and inputs since; and how many of those are the `same`, as float bits. A score of before
+    is the same where the version that serves again answers its recorded inputs with its recorded outputs.
+    Inputs of one event differ where the dealer ordered something else within the hour: those are no pair.
     """
     decoder = Decoder.of_topic(_TOPIC, Registry(settings.registry).schema)
-    before: dict[tuple[str, int], dict[str, Any]] = {}
+    before: list[dict[str, Any]] = []
     since: dict[str, dict[str, Any]] = {}
     whole = WholeTopic(settings.kafka, _TOPIC, "dealeriq-again")
     try:
@@ -33,13 +38,29 @@ def same_scores(settings: Settings, model: str, version: str, decided_at: int) -
             if each["decided_at"] == decided_at:
                 since[each["subject_id"]] = each
             else:
-                before[each["subject_id"], each["event_time"]] = each
+                before.append(each)
     finally:
         whole.close()
     pairs = [
-        (before[name, each["event_time"]], each)
-        for name, each in since.items()
-        if (name, each["event_time"]) in before
+        (each, now)
+        for each in before
+        if (now := since.get(each["subject_id"])) is not None
+        and (now["event_time"], now["features"]) == (each["event_time"], each["features"])
     ]
-    same = sum(all(a[part] == b[part] for part in ("score", "outputs", "features")) for a, b in pairs)
-    return {"subjects": len(since), "known": len(pairs), "same": same}
+    same = sum((a["score"], a["outputs"]) == (b["score"], b["outputs"]) for a, b in pairs)
+    same += same_answers(Session(Path(artifact)), before)
+    return {"subjects": len(since), "known": len(before) + len(pairs), "same": same}
+
+
+def same_answers(session: Session, scores: list[dict[str, Any]]) -> int:
+    """Return how many scores a session answers again as they are recorded, every output as float bits."""
+    if not scores:
+        return 0
+    names = [each.name for each in session.description.inputs]
+    vectors = np.array(
+        [[np.nan if (each := dict(s["features"])[name]) is None else each for name in names] for s in scores],
+        np.float32,
+    )
+    outputs = session.description.outputs
+    recorded = np.array([[dict(s["outputs"])[name] for name in outputs] for s in scores], np.float64)
+    return int((session.run(vectors).astype(np.float64) == recorded).all(axis=1).sum())

@@ -158,7 +158,7 @@ class LoopStory:
         seen.roll_back()
         self._until(seen.served, "the scorers")
         crowned = seen.state.versions[was.version].at
-        told = same_scores(self.system.supervisor.settings, LOOP_MODEL, was.version, crowned)
+        told = same_scores(self.system.supervisor.settings, LOOP_MODEL, was.version, was.artifact, crowned)
         return {"from": now, "to": was.version, "seconds": round(time.monotonic() - began, 1)} | told
 
     def _looks(self) -> float:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
 from connectors.demo_data import Source
+from dealeriq.demo.again import same_answers
 from dealeriq.demo.changed import WEEK_MS, days, newest_of, week_of, weeks
 from dealeriq.demo.summary import loop_summary
+from models.runtime import Session
+from tests.streams.scoring_model import folder
 
 CHANGE, LAST = 2, 8
 
@@ -51,6 +56,29 @@ def test_a_week_is_its_days() -> None:
         for each in part.frame(0, len(part)).iter_rows(named=True):
             assert newest[f"{each['dealer_id']}/{each['category']}"] >= each["event_time"]
         assert set(newest.values()) <= set(part.times.tolist())
+
+
+def test_a_version_answers_again_as_it_did_and_another_does_not(tmp_path: Path) -> None:
+    (one, told), (other, _) = (folder(tmp_path, "busy", seed=seed) for seed in (1, 2))
+    session = Session(one)
+    rng = np.random.default_rng(4)
+    vectors = rng.gamma(2.0, 60.0, (50, len(told.inputs))).astype(np.float32)
+    vectors[rng.random(vectors.shape) < 0.1] = np.nan
+    answers = session.run(vectors)
+    scores = [
+        {
+            "features": {
+                each.name: None if np.isnan(value) else float(value)
+                for each, value in zip(told.inputs, row, strict=True)
+            },
+            "outputs": dict(zip(told.outputs, map(float, answer), strict=True)),
+        }
+        for row, answer in zip(vectors, answers, strict=True)
+    ]
+    assert same_answers(session, scores) == 50
+    assert same_answers(Session(other), scores) < 50
+    scores[7]["outputs"]["low"] = float(np.nextafter(np.float32(scores[7]["outputs"]["low"]), np.float32(1e9)))
+    assert same_answers(session, scores) == 49
 
 
 def step(what: str, event_ms: int = 0, text: str = "") -> dict[str, Any]:
