@@ -64,14 +64,16 @@ class IndexFolder:
         """Let what was made in `building`, and is closed, count from now on; `keep` the one before to go back
         to.
 
-        `about` is a line that `about()` then tells of the version.
+        `about` is a line that `about()` then tells of the version. Where the same is said of the one before,
+        what is kept stays: who takes a step twice goes back to where it began.
         Whatever moment it is killed at, either version counts, whole, and the one before is still there.
         """
         version, before = self.fresh(), self.current()
         if about is not None:
             self.describe(version, about)
         beside.rename(version)
-        if keep and before is not None:
+        again = before is not None and about is not None and self.about(before) == about
+        if keep and before is not None and not again:
             self._name("previous", before)
         self.swap(version)
 

@@ -124,4 +124,8 @@ def test_the_version_before_is_kept_until_another_is_adopted(tmp_path) -> None:
     made("three", True)
     folder.tidy()
     assert [folder.about(each) for each in folder.versions()] == ["two", "three"]
+    made("three", True)  # the step again: the way back stays
+    folder.tidy()
+    assert [folder.about(each) for each in folder.versions()] == ["two", "three"]
+    assert folder.about(folder.previous()) == "two"
     assert len(list(tmp_path.glob("about-*"))) == 2
