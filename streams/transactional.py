@@ -147,7 +147,7 @@ class TransactionalRunner:
                     self._call(partial(writer.produce, each.topic, each.value, each.key, headers=each.headers))
             for message in messages:
                 moved[message.topic(), message.partition()] = message.offset() + 1
-            writer.poll(0)
+            self._call(partial(writer.poll, 0))  # it, too, may be the first to hear of a newer writer
             left_s = ends - time.monotonic()
             messages = self._fetch(source) if left_s > 0 and not self._stop.is_set() else []
             if not messages and (left_s <= self._poll_s or self._stop.is_set()):

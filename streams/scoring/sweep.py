@@ -7,7 +7,7 @@ is killed in the middle begins again, and its scores have the same ids.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 
 from streams.scoring.served import Served
@@ -39,6 +39,7 @@ class Sweep:
         self._store = store
         self._swept: dict[str, int] | None = None
         self._left: dict[str, tuple[int, Iterator[list[str]]]] = {}
+        self._met: dict[str, tuple[int, set[str]]] = {}
 
     def begin(self, served: Mapping[str, Served]) -> None:
         """Note the champions of models of which nobody was scored yet: reading the tiles scores everybody."""
@@ -56,8 +57,18 @@ class Sweep:
             if held is None or held[0] != decided:
                 held = self._left[name] = decided, self._subjects(name, served)
             for some in held[1]:
-                yield name, each, some
+                at, met = self._met.get(name, (decided, set()))
+                if unmet := [subject for subject in some if at != decided or subject not in met]:
+                    yield name, each, unmet
             self.done(name, each)
+
+    def met(self, name: str, served: Served, subjects: Iterable[str]) -> None:
+        """Note who was scored by a champion anyway, because something changed: its sweep passes them over."""
+        decided = served.champion.decided_at
+        if self._known().get(name) != decided:
+            if name not in self._met or self._met[name][0] != decided:
+                self._met[name] = decided, set()
+            self._met[name][1].update(subjects)
 
     def again(self, name: str) -> None:
         """What was taken could not be scored: the model's sweep begins anew."""
@@ -68,6 +79,7 @@ class Sweep:
         self._store.mark_swept(name, served.champion.decided_at)
         self._known()[name] = served.champion.decided_at
         self._left.pop(name, None)
+        self._met.pop(name, None)
 
     def _known(self) -> dict[str, int]:
         if self._swept is None:

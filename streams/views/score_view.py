@@ -130,6 +130,8 @@ class ScoreView(View):
                 produced += self._score(served[name], waiting, scored)
             self._produce(produced)
         self._store.commit(scored, behind)
+        for name in due:
+            self._sweep.met(name, served[name], (subject for model, subject in scored if model == name))
         self._count_produced(produced)
 
     def _changes(self, messages: Sequence[Any]) -> dict[tuple[str, ...], dict[tuple[str, ...], list[Any]]]:

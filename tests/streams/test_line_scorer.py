@@ -63,8 +63,8 @@ class Process:
         return self._log.read_text()[-3_000:]
 
 
-def scores(settings: Settings, model: str) -> list[dict[str, Any]]:
-    """Every committed score of a model."""
+def scores(settings: Settings, model: str, tag: str) -> list[dict[str, Any]]:
+    """Every committed score of a model, of lines whose ids begin with `tag`: others send orders, too."""
     decoder = Decoder.of_topic("scores", Registry(settings.registry).schema)
     reader = consumer(settings.kafka, f"test-{uuid.uuid4().hex}", enable_partition_eof=True)
     found = []
@@ -79,7 +79,7 @@ def scores(settings: Settings, model: str) -> list[dict[str, Any]]:
                     found.append(decoder.decode(message.value()))
     finally:
         reader.close()
-    return [each for each in found if each["model"] == model]
+    return [each for each in found if each["model"] == model and each["subject_id"].startswith(tag)]
 
 
 def test_every_line_is_scored_once_through_kills_and_a_swap(
@@ -111,10 +111,10 @@ def test_every_line_is_scored_once_through_kills_and_a_swap(
         process.start()
         # Killed at moments of its work, with transactions open; what it finds after each start is a backlog.
         for kill in range(3):
-            before = len(scores(alone, model))
+            before = len(scores(alone, model, tag))
             send(kill * LINES // 4, LINES // 4)
             deadline = time.monotonic() + 200
-            while len(scores(alone, model)) == before:
+            while len(scores(alone, model, tag)) == before:
                 assert time.monotonic() < deadline, process.log()
                 time.sleep(0.2)
             assert process.stop(signal.SIGKILL) == -signal.SIGKILL
@@ -125,11 +125,11 @@ def test_every_line_is_scored_once_through_kills_and_a_swap(
             process.start()
         send(3 * LINES // 4, LINES // 4)
     deadline = time.monotonic() + 200
-    while len(found := scores(alone, model)) < LINES:
+    while len(found := scores(alone, model, tag)) < LINES:
         assert time.monotonic() < deadline, f"{len(found)} of {LINES}: {process.log()}"
         time.sleep(0.2)
     assert process.stop() == 0, process.log()
-    found = scores(alone, model)
+    found = scores(alone, model, tag)
     assert Counter(each["subject_id"] for each in found) == {f"{tag}line-{n}": 1 for n in range(LINES)}
     by_version = {told.version: Session(where) for where, told in versions}
     assert {each["model_version"] for each in found} == set(by_version)
