@@ -120,6 +120,7 @@ class TopicReader:
         with lake_rows(root, self.name, _names(self._schema), firsts) as (parts, upto):
             for part in parts:
                 self._take_rows(part)
+                self._pause()
         self.ends |= upto
 
     def _take_rows(self, rows: pl.DataFrame) -> None:
