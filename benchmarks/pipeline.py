@@ -25,7 +25,7 @@ with everything (broker, registry, Flink, store, agents, lake, HTTP) on the one 
 the first order to the last change of the store, after which Flink has counted every order and no tile waits. A
 cost is the processor time of all processes together, per order. Memory is resident, with pages that several
 processes share counted once. *Others* is what processes that are not ours took of the cores meanwhile."""
-_WHY = """All processes together take 130 to 190 µs of processor time an order, on two cores that are shared with
+_WHY = """All processes together take 130 to 190 µs of processor time an order, on two cores shared with
 others: in a calmer hour the same took 95 s, Kafka and Valkey, too, at two thirds of the time. Kept: tiles
 spliced as rows, coarse tiles sent when they are over, a backlog folded before it is sent
 (docs/decisions/0004)."""
