@@ -3,61 +3,30 @@
 from __future__ import annotations
 
 import time
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from connectors.kafka import ensure_topics
-from connectors.registry import Registry
 from connectors.settings import KafkaSettings, RegistrySettings
-from connectors.whole import WholeTopic
 from models.lifecycle import TOPIC, Decision, Lifecycle, PromotionLostError, decision, step_id
-from models.written import Writer
-from schemas.codec import Decoder
-from schemas.errors import UndecodableError
+from models.topic_log import TopicLog
 
 __all__ = ["LifecycleLog"]
 
 _SOURCE = "/models"
 
 
-class LifecycleLog:
-    """The registry of models, kept up with the log. Use it as a context manager.
-
-    A record that cannot be read says nothing to anyone, and is passed over by everyone alike.
-    """
+class LifecycleLog(TopicLog):
+    """The registry of models, kept up with the log."""
 
     def __init__(self, kafka: KafkaSettings, registry: RegistrySettings) -> None:
-        ensure_topics(kafka, [TOPIC])
-        known = Registry(registry)
-        self._writer = Writer(kafka, TOPIC, known.register_all([TOPIC])[f"{TOPIC}-value"], _SOURCE)
-        self._decoder = Decoder.of_topic(TOPIC, known.schema)
-        self._whole = WholeTopic(kafka, TOPIC, "dealeriq-lifecycle")
+        super().__init__(kafka, registry, TOPIC)
+        self._writer = self.writer(_SOURCE)
         self.registry = Lifecycle()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Let go of the connections."""
-        self._whole.close()
 
     def catch_up(self, upto: dict[int, int] | None = None) -> list[Decision]:
         """Read what was written since; return the steps. Raises KafkaUnavailableError,
         RegistryUnavailableError.
         """
-        found = []
-        for message in self._whole.records(upto=upto):
-            try:
-                record = self._decoder.decode(message.value())
-            except UndecodableError:
-                continue
-            found.append(self.registry.apply(record, message.offset()))
-        return found
+        return [self.registry.apply(record, offset) for offset, record in self.fresh(upto)]
 
     def write(
         self, model: str, version: str, stage: str, text: str, *, cause: str, reason: str, **more: Any

@@ -5,16 +5,13 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Mapping
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from connectors.kafka import ensure_topics
 from connectors.registry import Registry
 from connectors.settings import KafkaSettings, RegistrySettings
-from connectors.whole import WholeTopic
+from models.topic_log import TopicLog
 from models.written import Writer
-from schemas.codec import Decoder
-from schemas.errors import UndecodableError
 from schemas.ids import derived_id
 
 __all__ = ["TOPIC", "RequestLog", "request_id", "send"]
@@ -60,34 +57,20 @@ def send(
     return str(record["event_id"])
 
 
-class RequestLog:
-    """Every request that the topic still holds. Use it as a context manager; catch up before reading."""
+class RequestLog(TopicLog):
+    """Every request that the topic still holds; catch up before reading."""
 
     def __init__(self, kafka: KafkaSettings, registry: RegistrySettings) -> None:
-        ensure_topics(kafka, [TOPIC])
-        self._decoder = Decoder.of_topic(TOPIC, Registry(registry).schema)
-        self._whole = WholeTopic(kafka, TOPIC, "dealeriq-requests")
+        super().__init__(kafka, registry, TOPIC)
         self.ids: set[str] = set()
         self.asked_ms: dict[tuple[str, str], int] = {}
         """When (model, reason) was asked for last, wall clock, ms since the epoch."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._whole.close()
 
     def catch_up(self) -> None:
         """Read what was written since; what cannot be read is the trainer's dead letter.
 
         Raises KafkaUnavailableError, RegistryUnavailableError.
         """
-        for message in self._whole.records():
-            try:
-                record = self._decoder.decode(message.value())
-            except UndecodableError:
-                continue
+        for _, record in self.fresh():
             self.ids.add(record["event_id"])
             self.asked_ms[record["model"], record["reason"]] = record["event_time"]

@@ -62,9 +62,8 @@ class Onlooker:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._log.close()
-        for each in (self._seen, self._asked):
-            each.__exit__(kind, error, trace)
+        for each in (self._log, self._seen, self._asked):
+            each.close()
 
     @property
     def state(self) -> ModelState:

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from types import TracebackType
-from typing import Any, Self
+from operator import attrgetter
+from typing import Any
 
-from connectors.kafka import ensure_topics
-from connectors.registry import Registry
 from connectors.settings import KafkaSettings, RegistrySettings
-from connectors.whole import WholeTopic
-from models.written import Writer
-from schemas.codec import Decoder
-from schemas.errors import UndecodableError
+from models.topic_log import OnceLog
 from schemas.ids import derived_id
 
 __all__ = ["TOPIC", "Seen", "SeenLog"]
@@ -53,40 +48,8 @@ class Seen:
         return {**self.as_dict(), "event_id": self.event_id, "event_time": self.window_end}
 
 
-class SeenLog:
-    """Every observation in the order of the log, each once. Use it as a context manager; catch up before
-    reading. Raises KafkaUnavailableError, RegistryUnavailableError.
-    """
+class SeenLog(OnceLog[Seen]):
+    """Every observation of vectors."""
 
     def __init__(self, kafka: KafkaSettings, registry: RegistrySettings) -> None:
-        ensure_topics(kafka, [TOPIC])
-        known = Registry(registry)
-        schema_id = known.register_all([TOPIC])[f"{TOPIC}-value"]
-        self._writer = Writer(kafka, TOPIC, schema_id, "/models/embeddings/monitors")
-        self._decoder = Decoder.of_topic(TOPIC, known.schema)
-        self._whole = WholeTopic(kafka, TOPIC, "dealeriq-embedding-monitors")
-        self._all: dict[str, Seen] = {}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._whole.close()
-
-    def catch_up(self) -> list[Seen]:
-        """Read what was written since; return all there is. What cannot be read is passed over."""
-        for message in self._whole.records():
-            try:
-                record = self._decoder.decode(message.value())
-            except UndecodableError:
-                continue
-            identity = record.pop("event_id")
-            record.pop("event_time")
-            self._all.setdefault(identity, Seen(**record))
-        return list(self._all.values())
-
-    def write(self, seen: Seen) -> None:
-        """Write an observation."""
-        self._writer.write(seen.kind, seen.record())
+        super().__init__(kafka, registry, TOPIC, "/models/embeddings/monitors", Seen, attrgetter("kind"))

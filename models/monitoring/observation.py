@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from types import TracebackType
-from typing import Any, Self
+from operator import attrgetter
+from typing import Any
 
-from connectors.kafka import ensure_topics
-from connectors.registry import Registry
 from connectors.settings import KafkaSettings, RegistrySettings
-from connectors.whole import WholeTopic
-from models.written import Writer
-from schemas.codec import Decoder
-from schemas.errors import UndecodableError
+from models.topic_log import OnceLog
 from schemas.ids import derived_id
 
 __all__ = ["TOPIC", "Observation", "ObservationLog"]
@@ -60,39 +55,8 @@ class Observation:
         return {**self.as_dict(), "event_id": self.event_id, "event_time": self.window_end}
 
 
-class ObservationLog:
-    """Every observation in the order of the log, each once. Use it as a context manager; catch up before
-    reading. Raises KafkaUnavailableError, RegistryUnavailableError.
-    """
+class ObservationLog(OnceLog[Observation]):
+    """Every observation of a version."""
 
     def __init__(self, kafka: KafkaSettings, registry: RegistrySettings) -> None:
-        ensure_topics(kafka, [TOPIC])
-        known = Registry(registry)
-        self._writer = Writer(kafka, TOPIC, known.register_all([TOPIC])[f"{TOPIC}-value"], "/models/monitors")
-        self._decoder = Decoder.of_topic(TOPIC, known.schema)
-        self._whole = WholeTopic(kafka, TOPIC, "dealeriq-monitors")
-        self._all: dict[str, Observation] = {}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._whole.close()
-
-    def catch_up(self) -> list[Observation]:
-        """Read what was written since; return all there is. What cannot be read is passed over."""
-        for message in self._whole.records():
-            try:
-                record = self._decoder.decode(message.value())
-            except UndecodableError:
-                continue
-            self._all.setdefault(
-                record.pop("event_id"), Observation(**{k: v for k, v in record.items() if k != "event_time"})
-            )
-        return list(self._all.values())
-
-    def write(self, seen: Observation) -> None:
-        """Write an observation."""
-        self._writer.write(seen.model, seen.record())
+        super().__init__(kafka, registry, TOPIC, "/models/monitors", Observation, attrgetter("model"))
