@@ -19,9 +19,10 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from connectors.errors import translated
-from connectors.kafka import KafkaUnavailableError, Producer, consumer, partition_counts, producer, retrying
+from connectors.kafka import KafkaUnavailableError, Producer, consumer, producer, retrying
 from connectors.settings import KafkaSettings
 from schemas.errors import DealerIQError
+from streams.assigned import Place, fetch, lag, partitions, patiently, watermarks
 from streams.metrics import StageMeters
 
 __all__ = ["FencedError", "Outgoing", "Stage", "TransactionalRunner"]
@@ -96,7 +97,7 @@ class TransactionalRunner:
         self._batch, self._poll_s, self._commit_s = batch_records, poll_ms / 1000, commit_ms / 1000
         self._since_s = since_s
         self._meters = StageMeters(name)
-        self._next: dict[tuple[str, int], int] = {}
+        self._next: dict[Place, int] = {}
 
     def run(self) -> None:
         """Run until stopped. Raises FencedError, and what the stage does not ask to retry."""
@@ -128,7 +129,7 @@ class TransactionalRunner:
                     self._transaction(writer, source, messages)
                     began = False
                 if time.monotonic() - reported >= _REPORT_S:
-                    self._report(source)
+                    lag(source, self._next, self._meters)
                     reported = time.monotonic()
         finally:
             if began:
@@ -140,7 +141,7 @@ class TransactionalRunner:
         """One transaction: this batch, and what comes until it is time to commit."""
         self._call(writer.begin_transaction)
         ends = time.monotonic() + self._commit_s
-        moved: dict[tuple[str, int], int] = {}
+        moved: dict[Place, int] = {}
         while True:
             with self._meters.batch():
                 for each in self._patiently(partial(self._stage.handle, messages)):
@@ -162,22 +163,17 @@ class TransactionalRunner:
         self._next |= moved
 
     def _places(self, source: Consumer) -> list[TopicPartition]:
-        counts: dict[str, int] = {}
-        while missing := [each for each in self._stage.topics if each not in counts]:
-            counts = partition_counts(self._kafka)
-            missing = [each for each in missing if each not in counts]
-            if missing:
-                log.warning("topics are not there yet", stage=self._name, topics=missing)
-                if self._stop.wait(_REPORT_S):
-                    return []
-        places = [TopicPartition(each, number) for each in self._stage.topics for number in range(counts[each])]
+        known = partitions(self._kafka, self._stage.topics, self._name, self._stop)
+        if not known:
+            return []
+        places = [TopicPartition(*each) for each in known]
         committed = retrying(lambda: source.committed(places, timeout=_CALL_S), self._kafka)
         new = [place for place in committed if place.offset < 0]
         begin = {(each.topic, each.partition): each.offset for each in self._beginning(source, new)}
         self._next = {}
         for place in committed:
             where = place.topic, place.partition
-            low, high = retrying(partial(source.get_watermark_offsets, place, timeout=10), self._kafka)
+            low, high = watermarks(source, self._kafka, where)
             offset = place.offset if place.offset >= 0 else begin[where]
             self._next[where] = high if offset < 0 else max(offset, low)
         return [TopicPartition(*where, offset) for where, offset in self._next.items()]
@@ -193,30 +189,20 @@ class TransactionalRunner:
         return list(retrying(lambda: source.offsets_for_times(asked, timeout=_CALL_S), self._kafka))
 
     def _fetch(self, source: Consumer) -> list[Any]:
-        good = []
-        for message in source.consume(self._batch, self._poll_s):
-            error = message.error()
-            if error is None:
-                good.append(message)
-            elif error.fatal() or error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
-                raise KafkaException(error)
-            elif error.code() != KafkaError._PARTITION_EOF:
-                self._meters.error(error.name())
-        return good
+        return fetch(source, self._batch, self._poll_s, self._meters)
 
     def _patiently(self, action: Callable[[], list[Outgoing]]) -> list[Outgoing]:
-        wait_s, since = _FIRST_WAIT_S, time.monotonic()
-        while True:
-            try:
-                return action()
-            except self._retried as failure:
-                self._meters.error(failure)
-                known = translated(failure)
-                told = known.told if known else str(failure)
-                log.warning("store away, trying again", stage=self._name, error=told, wait_s=wait_s)
-                if self._stop.wait(wait_s) or time.monotonic() - since > _TIMEOUT_MS / 2000:
-                    raise _AbortedError(told) from failure
-                wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
+        """Do what a store may refuse for a while, and abort before the transaction times out by itself."""
+        since = time.monotonic()
+
+        def wait(wait_s: float) -> bool:
+            return self._stop.wait(wait_s) or time.monotonic() - since > _TIMEOUT_MS / 2000
+
+        try:
+            return patiently(action, self._retried, self._name, self._meters, wait)
+        except self._retried as failure:
+            known = translated(failure)
+            raise _AbortedError(known.told if known else str(failure)) from failure
 
     def _call(self, call: Callable[[], object], attempts: int = 4) -> None:
         """Do something with the broker. Raises _AbortedError, FencedError, KafkaException."""
@@ -234,9 +220,3 @@ class TransactionalRunner:
                 if reason.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
                     raise
                 raise _AbortedError(reason.str()) from error
-
-    def _report(self, source: Consumer) -> None:
-        for (topic, partition), offset in self._next.items():
-            _, high = source.get_watermark_offsets(TopicPartition(topic, partition), cached=True)
-            if high >= 0:
-                self._meters.lag(topic, partition, max(high - offset, 0))

@@ -15,20 +15,12 @@ from functools import partial
 from typing import Any, TypeVar
 
 import structlog
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 
-from connectors.errors import translated
-from connectors.kafka import (
-    KafkaUnavailableError,
-    Producer,
-    consumer,
-    dead_letter,
-    partition_counts,
-    producer,
-    retrying,
-)
+from connectors.kafka import KafkaUnavailableError, Producer, consumer, dead_letter, producer
 from connectors.settings import KafkaSettings
 from schemas.errors import DealerIQError
+from streams.assigned import Place, fetch, lag, partitions, patiently, watermarks
 from streams.metrics import StageMeters
 from streams.views.view import View
 
@@ -38,7 +30,6 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 _REPORT_S = 1.0
-_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.1, 5.0
 
 
 class PositionBeyondLogError(DealerIQError):
@@ -70,7 +61,7 @@ class ViewRunner:
         self._group = group or f"dealeriq-{view.name}"
         self._batch_records, self._poll_s = batch_records, poll_ms / 1000
         self._meters = StageMeters(view.name)
-        self._next: dict[tuple[str, int], int] = {}
+        self._next: dict[Place, int] = {}
         self._refused: set[tuple[str, int, int]] = set()
 
     def run(self) -> None:
@@ -82,7 +73,7 @@ class ViewRunner:
             source.assign(self._places(source))
             reported = time.monotonic()
             while not self._stop.is_set():
-                messages = self._fetch(source)
+                messages = fetch(source, self._batch_records, self._poll_s, self._meters)
                 if messages:
                     self._apply(messages)
                 if time.monotonic() - reported >= _REPORT_S:
@@ -95,40 +86,18 @@ class ViewRunner:
 
     def _places(self, source: Consumer) -> list[TopicPartition]:
         """Where to go on in each partition; nowhere where the runner is stopped before every topic is there."""
-        counts: dict[str, int] = {}
-        while missing := [each for each in self._view.topics if each not in counts]:
-            counts = partition_counts(self._kafka)
-            missing = [each for each in missing if each not in counts]
-            if missing:
-                log.warning("topics are not there yet", view=self._view.name, topics=missing)
-                if self._stop.wait(_REPORT_S):
-                    return []
-        held = self._patiently(self._view.positions) or {}
-        for name in self._view.topics:
-            for partition in range(counts[name]):
-                self._next[name, partition] = self._start(source, name, partition, held.get((name, partition)))
+        places = partitions(self._kafka, self._view.topics, self._view.name, self._stop)
+        held = (self._patiently(self._view.positions) or {}) if places else {}
+        self._next = {place: self._start(source, place, held.get(place)) for place in places}
         return [TopicPartition(*where, offset) for where, offset in self._next.items()]
 
-    def _start(self, source: Consumer, name: str, partition: int, held: int | None) -> int:
-        where = TopicPartition(name, partition)
-        low, high = retrying(lambda: source.get_watermark_offsets(where, timeout=10), self._kafka)
+    def _start(self, source: Consumer, place: Place, held: int | None) -> int:
+        low, high = watermarks(source, self._kafka, place)
         if held is not None and held > high:
             raise PositionBeyondLogError(
-                f"{name}[{partition}]: {self._view.name} holds position {held}, and the topic ends at {high}"
+                f"{place[0]}[{place[1]}]: {self._view.name} holds position {held}, and the topic ends at {high}"
             )
-        return int(low if held is None else max(held, low))
-
-    def _fetch(self, source: Consumer) -> list[Any]:
-        good = []
-        for message in source.consume(self._batch_records, self._poll_s):
-            error = message.error()
-            if error is None:
-                good.append(message)
-            elif error.fatal() or error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
-                raise KafkaException(error)
-            elif error.code() != KafkaError._PARTITION_EOF:
-                self._meters.error(error.name())
-        return good
+        return low if held is None else max(held, low)
 
     def _apply(self, messages: Sequence[Any]) -> None:
         with self._meters.batch():
@@ -153,31 +122,11 @@ class ViewRunner:
 
     def _patiently(self, action: Callable[[], T]) -> T:
         """Do what a store may refuse for a while. Raises its last refusal where the runner is stopped first."""
-        wait_s = _FIRST_WAIT_S
-        while True:
-            try:
-                return action()
-            except self._view.retried as failure:
-                self._meters.error(failure)
-                known = translated(failure)
-                log.warning(
-                    "store away, trying again",
-                    view=self._view.name,
-                    error=known.told if known else str(failure),
-                    wait_s=wait_s,
-                )
-                if self._stop.wait(wait_s):
-                    raise
-                wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
+        return patiently(action, self._view.retried, self._view.name, self._meters, self._stop.wait)
 
     def _report(self, source: Consumer) -> None:
+        lag(source, self._next, self._meters)
         now = f"{time.time_ns() // 1_000_000}"
-        offsets = []
-        for (topic, partition), offset in self._next.items():
-            where = TopicPartition(topic, partition, offset)
-            _, high = source.get_watermark_offsets(where, cached=True)
-            if high >= 0:
-                self._meters.lag(topic, partition, max(high - offset, 0))
-            offsets.append(TopicPartition(topic, partition, offset, metadata=now))
-        if offsets:
+        if self._next:
+            offsets = [TopicPartition(*place, offset, metadata=now) for place, offset in self._next.items()]
             source.commit(offsets=offsets, asynchronous=True)
