@@ -16,7 +16,7 @@ from models.canary import in_share
 from models.inputs import EventField
 from models.runtime import Session
 from schemas.ids import derived_id
-from streams.scoring.readings import RuleReader
+from streams.scoring.version import About, Version
 
 __all__ = ["Change", "Scorer", "subject_of"]
 
@@ -36,57 +36,38 @@ def subject_of(entity: dict[str, str], order: Sequence[str]) -> str:
     return "/".join(entity[name] for name in order)
 
 
-class Scorer:
-    """One version of one model as the stream runs it.
+class Scorer(Version):
+    """One version of a model of entities.
 
-    Args:
-        session: loaded and warm.
-        plan: the feature plan.
-        shadow: whether it is the challenger, whose scores nobody acts on.
-        decided_at: offset of the decision in model.lifecycle that put it there.
-        share: of a challenger, the share of subjects that its scores count for (a canary's).
-
-    Raises ArtifactError for a model that cannot be run in the stream: of features that the plan has not, of
-    fields of single events, of no dealer.
+    Raises ArtifactError for a model that cannot be run so: of features that the plan has not, of fields of
+    single events, of no dealer.
     """
 
     def __init__(
         self, session: Session, plan: Plan, *, shadow: bool = False, decided_at: int = -1, share: float = 0.0
     ) -> None:
+        super().__init__(session, plan, shadow=shadow, decided_at=decided_at, share=share)
         told = session.description
-        self.session, self.shadow, self.decided_at, self.share = session, shadow, decided_at, share
         self.entity, self.views = told.entity, tuple(told.views)
-        self._places: list[tuple[str, str, int]] = []
-        what = f"{told.name} {told.version}"
         if _DEALER not in told.entity:
-            raise ArtifactError(f"{what} scores {', '.join(told.entity)}, which has no dealer to tell")
+            raise ArtifactError(f"{self.named} scores {', '.join(told.entity)}, which has no dealer to tell")
         if any(isinstance(each, EventField) for each in told.inputs):
-            raise ArtifactError(f"{what} reads fields of single events; the stream scores entities")
-        for view, names in told.views.items():
-            known = plan.views.get(view)
-            have = [] if known is None else [each.name for each in known.features]
-            if missing := [name for name in names if name not in have]:
-                raise ArtifactError(f"{what} reads {view}.{missing[0]}, which the feature plan has not")
-            self._places += [(f"{view}__{name}", view, have.index(name)) for name in names]
+            raise ArtifactError(f"{self.named} reads fields of single events; the stream scores entities")
+        self._places = [
+            (f"{view}__{name}", view, self._have[view].index(name))
+            for view, names in told.views.items()
+            for name in names
+        ]
         self.triggers = tuple(view for view in told.views if set(plan.views[view].entity) == set(told.entity))
         if not self.triggers:
-            raise ArtifactError(f"{what} reads no view of {', '.join(told.entity)}: nothing tells of a change")
-        self._rules = RuleReader(session)
+            raise ArtifactError(
+                f"{self.named} reads no view of {', '.join(told.entity)}: nothing tells of a change"
+            )
 
     @staticmethod
     def serves(told: Description) -> bool:
         """Whether a model is about entities; those of single order lines are `streams.lines`'."""
         return not any(isinstance(each, EventField) for each in told.inputs)
-
-    @property
-    def model(self) -> str:
-        """The model's name."""
-        return self.session.name
-
-    @property
-    def version(self) -> str:
-        """The model's version."""
-        return self.session.version
 
     def score(
         self,
@@ -124,13 +105,17 @@ class Scorer:
             chosen, times = [chosen[i] for i in kept], times[kept]
             vectors, answers = vectors[kept], answers[kept]
         latency_ms = (time.perf_counter() - began) * 1000
-        subjects = [subject_of(changes[i].entity, self.entity) for i in chosen]
-        counts = [self._counts(subject, left) for subject in subjects]
-        records = self._records(
-            [changes[i] for i in chosen], subjects, counts, times.tolist(), vectors, answers, bucket_ms
-        )
-        for record in records:
-            record["latency_ms"] = latency_ms
+        prefix = f"{self.model}/{self.version}"
+        abouts = []
+        for i, time_ms in zip(chosen, times.tolist(), strict=True):
+            change = changes[i]
+            subject = subject_of(change.entity, self.entity)
+            event_id = derived_id(prefix, subject, time_ms // bucket_ms * bucket_ms, change.cause_id)
+            counts = self._counts(subject, left)
+            dealer = change.entity[_DEALER]
+            abouts.append(About(event_id, dealer, subject, change.entity, change.cause_id, time_ms, counts))
+        records = self._records(abouts, vectors, answers, latency_ms)
+        self._read(records, (row for row, each in enumerate(abouts) if each.counts), vectors, answers)
         return records, len(changes) - len(records)
 
     def _counts(self, subject: str, left: Set[str]) -> bool:
@@ -138,51 +123,3 @@ class Scorer:
         if self.shadow:
             return self.share > 0 and in_share(self.model, subject, self.share)
         return subject not in left
-
-    def _records(
-        self, changes: Sequence[Change], subjects: Sequence[str], counts: Sequence[bool], times: list[int],
-        vectors: Any, answers: Any, bucket_ms: int,
-    ) -> list[dict[str, Any]]:  # fmt: skip
-        told = self.session.description
-        scores = self.session.scores(answers).tolist()
-        names = [each.name for each in told.inputs]
-        known = np.isfinite(vectors)
-        given = vectors.astype(np.float64).tolist()
-        outputs = answers.astype(np.float64).tolist()
-        records = []
-        for row, (change, time_ms) in enumerate(zip(changes, times, strict=True)):
-            subject = subjects[row]
-            bucket = time_ms // bucket_ms * bucket_ms
-            records.append(
-                {
-                    "event_id": derived_id(f"{told.name}/{told.version}", subject, bucket, change.cause_id),
-                    "dealer_id": change.entity[_DEALER],
-                    "model": told.name,
-                    "model_version": told.version,
-                    "subject_type": told.subject_type,
-                    "subject_id": subject,
-                    "score": scores[row],
-                    "features": {
-                        name: value if there else None
-                        for name, value, there in zip(names, given[row], known[row].tolist(), strict=True)
-                    },
-                    "latency_ms": 0.0,
-                    "shadow": not counts[row],
-                    "outputs": dict(zip(told.outputs, outputs[row], strict=True)),
-                    "entity": change.entity,
-                    "decided_at": self.decided_at,
-                    "readings": [],
-                    "cause_id": change.cause_id,
-                    "event_time": time_ms,
-                }
-            )
-        if told.rules and any(counts):
-            acting = np.flatnonzero(counts)
-            acted = [records[row] for row in acting]
-            events = [
-                (each["event_id"], each["dealer_id"], each["subject_id"], each["event_time"]) for each in acted
-            ]
-            found = self._rules.read(vectors[acting], answers[acting], events)
-            for record, readings in zip(acted, found, strict=True):
-                record["readings"] = readings
-        return records
