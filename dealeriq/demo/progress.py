@@ -10,8 +10,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from dealeriq.demo import PLAYED
 from dealeriq.flink import job_counters
-from dealeriq.processes import PLAYED
 from dealeriq.system import System
 from schemas.errors import DealerIQError
 from streams.verify.broker import Broker

@@ -9,19 +9,25 @@ from pathlib import Path
 
 from prometheus_client import Gauge
 
-from connectors.lake.location import Lake
+from connectors.lake.location import Lake, lake_at
+from dealeriq.settings import Settings
 from dealeriq.warehouse.build import build
 from dealeriq.warehouse.settings import WarehouseSettings
 from schemas.errors import DealerIQError
 from streams.metrics import REGISTRY, StageMeters
 
-__all__ = ["keep_built"]
+__all__ = ["keep_built", "run"]
 
 _BUILT_AT = Gauge(
     "dealeriq_warehouse_built_timestamp_seconds",
     "When the last build was swapped in, epoch s.",
     registry=REGISTRY,
 )
+
+
+def run(settings: Settings, stop: threading.Event) -> None:
+    """Build the warehouse over the lake on its schedule, until `stop`."""
+    keep_built(settings.warehouse, lake_at(settings.lake, settings.data_dir), settings.data_dir, stop)
 
 
 def keep_built(settings: WarehouseSettings, lake: Lake, data_dir: Path, stop: threading.Event) -> None:
