@@ -19,10 +19,10 @@ from connectors.lake import lake_at
 from connectors.whole import end_offset
 from dealeriq.settings import Settings
 from dealeriq.training import child
+from dealeriq.watching import Stillness, keep_looking
 from models.embedding.observation import Seen, SeenLog
 from models.embedding.topics import TOPICS
 from schemas.catalogue import topic
-from schemas.errors import DealerIQError
 from streams.metrics import REGISTRY, StageMeters
 
 __all__ = ["EmbeddingWatch"]
@@ -42,7 +42,6 @@ _ALARMS = Counter(
     ["kind", "encoder"],
     registry=REGISTRY,
 )
-_LOOKS = 3  # the lake may follow the topic a look later
 
 
 class EmbeddingWatch:
@@ -51,20 +50,11 @@ class EmbeddingWatch:
     def __init__(self, settings: Settings, stop: threading.Event) -> None:
         self._settings, self._stop = settings, stop
         self._meters = StageMeters("embedding-watch")
-        self._looked: list[int] = []
-        self._still = 0
+        self._ends = Stillness()
 
     def run(self) -> None:
         """Look every `embeddings.every_s`; what is away is tried again the next time."""
-        while not self._stop.is_set():
-            try:
-                with self._meters.batch():
-                    self.look()
-            except DealerIQError as error:
-                self._meters.error(error)
-                if not self._stop.is_set():
-                    print(error.told, file=sys.stderr, flush=True)
-            self._stop.wait(self._settings.embeddings.every_s)
+        keep_looking(self.look, self._settings.embeddings.every_s, self._meters, self._stop)
 
     def look(self) -> list[Seen]:
         """Judge what closed; return what was seen. Raises DealerIQError."""
@@ -96,9 +86,7 @@ class EmbeddingWatch:
                 for name in TOPICS
                 for number in range(kafka.partitions_of(topic(name)))
             ]
-        self._still = self._still + 1 if now == self._looked else 0
-        self._looked = now
-        return self._still < _LOOKS
+        return self._ends.moved(now)
 
     def _tell(self, seen: Seen) -> None:
         self._meters.count(f"judged_{seen.monitor}")

@@ -23,6 +23,7 @@ from connectors.kafka import consumer, ensure_topics
 from connectors.whole import end_offset
 from dealeriq.settings import Settings
 from dealeriq.training import child
+from dealeriq.watching import Stillness, keep_looking
 from models.canary import next_step
 from models.lifecycle import LifecycleError, ModelState
 from models.lifecycle_log import LifecycleLog
@@ -32,7 +33,6 @@ from models.requests import RequestLog, request_id, send
 from models.schedule import due
 from models.specs import specs
 from schemas.catalogue import topic
-from schemas.errors import DealerIQError
 from streams.metrics import REGISTRY, StageMeters
 
 __all__ = ["Monitor"]
@@ -50,9 +50,6 @@ _ALARMS = Counter(
 )  # fmt: skip
 
 
-_LOOKS = 3
-
-
 class Monitor:
     """One watch of a system; `run` ends when `stop` is set. `clock` is the wall clock, s since the epoch."""
 
@@ -63,8 +60,7 @@ class Monitor:
         self._meters = StageMeters("monitor")
         ensure_topics(settings.kafka, sorted({"scores", *(each.label.topic for each in specs().values())}))
         self._ends = consumer(settings.kafka, "dealeriq-monitor")
-        self._looked: object = None
-        self._still = 0
+        self._moving = Stillness()
 
     def close(self) -> None:
         """Let go of the connection."""
@@ -79,15 +75,8 @@ class Monitor:
             ObservationLog(kafka, registry) as seen,
             RequestLog(kafka, registry) as asked,
         ):
-            while not self._stop.is_set():
-                try:
-                    with self._meters.batch():
-                        self.look(log, seen, asked)
-                except DealerIQError as error:
-                    self._meters.error(error)
-                    if not self._stop.is_set():
-                        self._say(error.told)
-                self._stop.wait(self._settings.monitors.every_s)
+            every_s = self._settings.monitors.every_s
+            keep_looking(lambda: self.look(log, seen, asked), every_s, self._meters, self._stop)
 
     def look(self, log: LifecycleLog, seen: ObservationLog, asked: RequestLog) -> list[Observation]:
         """Judge what closed and ask for what is due; return what was seen. Raises DealerIQError."""
@@ -139,9 +128,7 @@ class Monitor:
             [(state.name, state.position) for state in states],
             [end_offset(self._ends, place) for place in places],
         )
-        self._still = self._still + 1 if now == self._looked else 0
-        self._looked = now
-        return self._still < _LOOKS
+        return self._moving.moved(now)
 
     def _tell(self, seen: Observation) -> None:
         self._meters.count("judged" if seen.value is not None else "not_judged")

