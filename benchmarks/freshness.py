@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import random
 import sys
 import tempfile
-import threading
 import time
 import urllib.error
 import urllib.request
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,10 +15,11 @@ from typing import Any
 from confluent_kafka import TopicPartition
 
 from benchmarks.contract import Claim, Outcome
+from benchmarks.marker import Marker, timed
 from benchmarks.peers import VIEW
 from benchmarks.usage import Usage
 from connectors.demo_data import YEAR_END_MS
-from connectors.kafka import consumer, producer
+from connectors.kafka import consumer
 from connectors.registry import Registry
 from dealeriq.runtime import Supervisor
 from dealeriq.settings import Settings, load
@@ -43,42 +41,24 @@ lost. *Others* is what processes that are not ours took of the cores meanwhile. 
 orders."""
 _WHY = "The cores are shared with others; the stages themselves hold an order for 40 ms twice."
 _QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
-_DEALERS, _PAUSE_S, _LONGEST_S = 4, 0.005, 120.0
+_DEALERS, _PAUSE_S = 4, 0.005
 _FEATURE = "count_24h"
 
 
-class _Marker(threading.Thread):
-    """One dealer whose orders are timed, one after another; `time_ms` None stamps each with its moment."""
+class _Orders(Marker):
+    """One dealer's orders; `time_ms` None stamps each with its moment."""
 
     def __init__(self, settings: Settings, encoder: Encoder, until: float, time_ms: int | None) -> None:
-        super().__init__(daemon=True)
-        self.seconds: list[float] = []
-        self.failure: Exception | None = None
-        self._dealer = f"marker-{uuid.uuid4().hex[:12]}"
-        self._encoder, self._until = encoder, until
-        self._producer = producer(settings.kafka, linger_ms=0)
+        super().__init__(settings, encoder, until, rest_s=0.4)
         self._given_ms = time_ms
-        self._url = f"{settings.http.url}/v1/features/{VIEW}/{self._dealer}?at="
+        self._url = f"{settings.http.url}/v1/features/{VIEW}/{self.dealer}?at="
 
-    def run(self) -> None:
-        try:
-            while time.monotonic() < self._until:
-                time.sleep(random.uniform(0.0, 0.4))
-                self.seconds.append(self._one(len(self.seconds) + 1))
-        except Exception as failure:
-            self.failure = failure
-
-    def _one(self, count: int) -> float:
+    def one(self, number: int) -> float:
         at_ms = self._given_ms or time.time_ns() // 1_000_000
-        value = self._encoder.encode(self._order(count, at_ms))
-        began = time.monotonic()
-        self._producer.produce("orders", value, self._dealer)
-        self._producer.poll(0)
-        while self._read(at_ms + 60_000) < count:
-            if time.monotonic() - began > _LONGEST_S:
-                raise RuntimeError(f"order {count} of {self._dealer} is not readable after {_LONGEST_S:.0f} s")
-            time.sleep(_PAUSE_S)
-        return time.monotonic() - began
+        line_id, product_id = f"{self.dealer}-{number}", f"marker-{number % 50}"
+        return self.wait_s(
+            line_id, product_id, 1.0, at_ms, lambda: self._read(at_ms + 60_000) >= number, _PAUSE_S
+        )
 
     def _read(self, at_ms: int) -> int:
         try:
@@ -88,14 +68,6 @@ class _Marker(threading.Thread):
             if refused.code == 404:  # no such dealer yet
                 return 0
             raise
-
-    def _order(self, count: int, at_ms: int) -> dict[str, Any]:
-        return {
-            "event_id": f"{self._dealer}-{count}", "order_id": f"{self._dealer}-{count}", "line": 0,
-            "dealer_id": self._dealer, "customer_id": "c", "product_id": f"marker-{count % 50}",
-            "category": "MARKER", "brand": None, "quantity": 1, "amount": 1.0, "discount": 0.0,
-            "event_time": at_ms,
-        }  # fmt: skip
 
 
 def measure(short: bool = False, rate: str = "5000", seconds: str = "", warm: str = "") -> Outcome:
@@ -138,18 +110,10 @@ def _run(kind: str, rate: str, lasts: float, warm_s: float) -> tuple[dict[str, A
         usage, before, began = Usage(supervisor), growth.records(), time.monotonic()
         # An hour after the year, in one minute: each order makes the same tile newer.
         at_ms = None if kind == "live" else YEAR_END_MS + 3_600_000
-        markers = [_Marker(supervisor.settings, encoder, began + lasts, at_ms) for _ in range(_DEALERS)]
-        for marker in markers:
-            marker.start()
-        for marker in markers:
-            marker.join()
+        times = timed([_Orders(supervisor.settings, encoder, began + lasts, at_ms) for _ in range(_DEALERS)])
         elapsed = time.monotonic() - began
         came = (growth.records() - before) / elapsed
         cpu, others = usage.by_process(), usage.others()
-    for marker in markers:
-        if marker.failure is not None:
-            raise marker.failure
-    times = sorted(each for marker in markers for each in marker.seconds)
     row = {
         "orders": kind, "orders/s": round(came), "timed": len(times),
         **{f"{name}, ms": round(_quantile(times, q) * 1000) for name, q in _QUANTILES.items()},

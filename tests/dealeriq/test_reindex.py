@@ -17,15 +17,13 @@ import uuid
 import httpx
 import numpy as np
 import pytest
-from confluent_kafka import KafkaException, TopicPartition
 
-from connectors.kafka import consumer, ensure_topics, producer
+from connectors.kafka import ensure_topics, producer
 from connectors.redis import connect
 from connectors.registry import Registry
 from connectors.vectors.folder import IndexFolder
 from connectors.whole import WholeTopic
 from dealeriq.search.asking import asker
-from dealeriq.search.folder import current_version, kinds_of, open_version
 from dealeriq.settings import load
 from models.embedding import split
 from models.embedding.topics import TOPICS as HOMES
@@ -36,6 +34,7 @@ from schemas.envelope import headers
 from streams.verify.broker import Broker
 from streams.verify.vectors import verify_vectors
 from tests.dealeriq.hash_encoder import HashService, vector
+from tests.search_backlog import skip_backlog
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(1_800)]
 
@@ -61,34 +60,8 @@ class World:
         self.ids = self.registry.register_all(FOLDED)
         self.producer, self.running = producer(stack.kafka), {}
         self.records, self.clock = {}, itertools.count()
-        self.skip_backlog()
-
-    def skip_backlog(self, timeout_s=120.0):
-        """What other tests left in the topics is none of this test's work."""
-        folder, end = IndexFolder(self.folder / "index"), time.monotonic() + timeout_s
-        folder.root.mkdir(parents=True)
-        for group in ("dealeriq-embed-agent", "dealeriq-reindex-agent"):
-            with contextlib.closing(consumer(self.stack.kafka, group)) as mover:
-                while True:
-                    try:
-                        ends = {
-                            (name, number): mover.get_watermark_offsets(
-                                TopicPartition(name, number), timeout=30
-                            )[1]
-                            for name in FOLDED
-                            for number in mover.list_topics(name, timeout=30).topics[name].partitions
-                        }
-                        places = [TopicPartition(*at, offset) for at, offset in ends.items()]
-                        mover.commit(offsets=places, asynchronous=False)
-                        break
-                    except KafkaException:
-                        if time.monotonic() > end:
-                            raise
-                        time.sleep(0.5)
         known = load(self.variables())
-        index = open_version(current_version(folder), known, kinds_of(known, packaged_encoder()))
-        index.move(ends)
-        index.close()
+        skip_backlog(stack.kafka, known, self.folder / "index", FOLDED, ("embed-agent", "reindex-agent"))
 
     def variables(self, **more):
         return os.environ | self.stack.environment() | {

@@ -15,16 +15,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from confluent_kafka import KafkaException, TopicPartition
 
-from connectors.kafka import consumer, ensure_topics, producer
+from connectors.kafka import ensure_topics, producer
 from connectors.registry import Registry
 from connectors.vectors import AnyOf
 from connectors.vectors.folder import IndexFolder
 from connectors.whole import WholeTopic
 from dealeriq.client import ConnectionFailedError, DealerIQ, RequestError, UnavailableError
 from dealeriq.search.asking import asker
-from dealeriq.search.folder import current_version, kinds_of, open_version
+from dealeriq.search.folder import kinds_of, open_version
 from dealeriq.settings import load
 from models.text import packaged_encoder
 from schemas.codec import Decoder, Encoder
@@ -32,6 +31,7 @@ from schemas.envelope import headers
 from streams.graph.embedding import chunk_of
 from streams.verify.broker import Broker
 from streams.verify.vectors import verify_vectors
+from tests.search_backlog import skip_backlog
 
 pytestmark = pytest.mark.services
 
@@ -60,35 +60,8 @@ class World:
         self.producer = producer(stack.kafka)
         self.search_port, self.http_port = free_port(), free_port()
         self.running = {}
-        self.skip_backlog()
-
-    def skip_backlog(self, timeout_s=120.0):
-        """What other tests left in the topics is none of this test's work."""
-        end = time.monotonic() + timeout_s
-        mover = consumer(self.stack.kafka, "dealeriq-embed-agent")
-        try:
-            while True:
-                try:
-                    ends = {
-                        (name, number): mover.get_watermark_offsets(TopicPartition(name, number), timeout=30)[1]
-                        for name in TOPICS
-                        for number in mover.list_topics(name, timeout=30).topics[name].partitions
-                    }
-                    places = [TopicPartition(*at, offset) for at, offset in ends.items()]
-                    mover.commit(offsets=places, asynchronous=False)
-                    break
-                except KafkaException:
-                    if time.monotonic() > end:
-                        raise
-                    time.sleep(0.5)
-        finally:
-            mover.close()
-        folder = IndexFolder(self.folder / "index")
-        folder.root.mkdir(parents=True)
-        settings = load(self.variables())
-        index = open_version(current_version(folder), settings, kinds_of(settings, packaged_encoder()))
-        index.move(ends)
-        index.close()
+        known = load(self.variables())
+        skip_backlog(stack.kafka, known, self.folder / "index", TOPICS, ("embed-agent",))
 
     def variables(self):
         return os.environ | self.stack.environment() | {
