@@ -97,10 +97,10 @@ def measure(
 
 def _start(settings: Settings, *options: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "dealeriq", "verify", "--json", *options]
-    if "--gentle" in options:
-        command = ["nice", "-n", "10", *command]
     environment = os.environ | settings.environment()
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, text=True, start_new_session="--gentle" in options
+    )
 
 
 def _verify(settings: Settings, *options: str) -> dict[str, Any]:

@@ -6,15 +6,14 @@ Each takes its addresses from the settings (file and environment), serves its me
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable
 from importlib import import_module
-from pathlib import Path
 
+from dealeriq.pace import collect_less_often, stand_back
 from dealeriq.settings import Settings, load
 
 __all__ = ["HOSTED", "PROCESSES", "main"]
@@ -47,7 +46,7 @@ def _hosted(name: str) -> Callable[[Settings], None]:
 
     def run(settings: Settings) -> None:
         if nice:
-            _stand_back(nice)
+            stand_back(nice)
         module, _, function = target.partition(":")
         host: Callable[[Settings, threading.Event], None] = getattr(import_module(module), function)
         stop = _stop_on_signals()
@@ -68,7 +67,7 @@ def _agent(name: str, nice: int = 0) -> Callable[[Settings], None]:
 
     def run(settings: Settings) -> None:
         if nice:
-            _stand_back(nice)
+            stand_back(nice)
         from streams.agents.process import main
 
         folder = settings.data_dir / "agents"
@@ -109,6 +108,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"usage: python -m dealeriq.processes {{{'|'.join(PROCESSES)}}}", file=sys.stderr)
         return 2
     try:
+        collect_less_often()
         settings = load()
         if given[0] not in _WITHOUT_KAFKA:
             from connectors.kafka import require_access
@@ -124,17 +124,6 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"dealeriq {given[0]}: {error.told}", file=sys.stderr)
         return error.exit_code
     return 0
-
-
-def _stand_back(nice: int) -> None:
-    """Leave the processor to others while it is short.
-
-    Linux shares it among sessions first where sched_autogroup is on, and every process of ours has a session of
-    its own: there only the session's own nice value counts.
-    """
-    os.nice(nice)
-    with contextlib.suppress(OSError):
-        Path("/proc/self/autogroup").write_text(str(nice))
 
 
 def _stop_on_signals() -> threading.Event:

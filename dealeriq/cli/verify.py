@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from typing import Annotated, Any
@@ -12,7 +13,7 @@ import typer
 __all__ = ["command"]
 
 _SHOWN = 50
-_BREATH_S = 0.02
+_BREATH_S, _STANDS_BACK = 0.02, 10
 
 
 def command(
@@ -23,7 +24,7 @@ def command(
         int | None, typer.Option(help="Event time at which features are read, ms; default: the event clock.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    gentle: Annotated[bool, typer.Option("--gentle", help="Stand back between batches, for others.")] = False,
+    gentle: Annotated[bool, typer.Option("--gentle", help="Leave the processors to others first.")] = False,
     repair: Annotated[bool, typer.Option("--repair", help="Show which rows would be written anew.")] = False,
     execute: Annotated[bool, typer.Option("--execute", help="With --repair: write them.")] = False,
 ) -> None:
@@ -35,6 +36,12 @@ def command(
 
     Example: dealeriq verify --sample 200 --json
     """
+    from dealeriq.pace import collect_less_often, stand_back
+
+    if gentle:
+        os.environ.setdefault("POLARS_MAX_THREADS", "1")  # read when Polars is imported, which is below
+        stand_back(_STANDS_BACK)
+    collect_less_often()
     from dealeriq.settings import load
     from dealeriq.verifier import verifier
 

@@ -80,7 +80,7 @@ def verify_table(
         check.behind = _behind(broker, topic, firsts, ends, sampled)
         return check
     ends = broker.ends(topic)
-    with duckdb.connect(config={"threads": 1 if sampled else 2}) as sql:
+    with duckdb.connect(config={"threads": pl.thread_pool_size()}) as sql:
         rows = relation(sql, root, topic, version=at)
         rows.create_view("lake")
         upto = _check_positions(check, sql, held, ends)

@@ -37,7 +37,7 @@ def lake_rows(
     except LakeTableMissingError:
         yield iter(()), {}
         return
-    with duckdb.connect(config={"threads": 1}) as sql:  # a sample is looked at beside live readers
+    with duckdb.connect(config={"threads": pl.thread_pool_size()}) as sql:
         there = {partition: max(offset, firsts.get(partition, 0)) for partition, offset in upto.items()}
         rows = relation(sql, root, topic, version=at, positions=there)
         gone = " OR ".join(f"(_partition = {p} AND _offset < {first})" for p, first in firsts.items() if first)

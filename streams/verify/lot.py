@@ -5,11 +5,11 @@ log alike.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from itertools import compress
 
 import numpy as np
 import polars as pl
-import xxhash
 from numpy.typing import NDArray
 
 from features.plan import Plan, ViewPlan
@@ -35,38 +35,35 @@ class Lot:
     `there` are the entities that the store holds of each view: they say how many values there are.
     """
 
-    def __init__(self, plan: Plan, there: Mapping[str, Iterable[Entity]], sample: int) -> None:
-        self._salt = secrets.token_bytes(8)
-        self._known: dict[tuple[str, str], bool] = {}
+    def __init__(self, plan: Plan, there: Mapping[str, Collection[Entity]], sample: int) -> None:
+        # Polars promises the same hashes within one process and seed, and a lot lives no longer.
+        self._seed = secrets.randbits(63)
         values: dict[str, set[str]] = {}
         for view in plan.views.values():
             column = lot_column(view)
             at = view.entity.index(column)
             values.setdefault(column, set()).update(entity[at] for entity in there[view.name])
         self._below = {
-            column: _WHOLE if len(found) <= sample else int(_WHOLE * sample / len(found))
+            column: None if len(found) <= sample else int(_WHOLE * sample / len(found))
             for column, found in values.items()
         }
 
-    def holds(self, column: str, value: str) -> bool:
-        """Say whether a value is drawn."""
-        known = self._known.get((column, value))
-        if known is None:
-            salted = self._salt + value.encode()
-            known = self._known[column, value] = xxhash.xxh64_intdigest(salted) < self._below[column]
-        return known
+    def drawn(self, column: str, values: pl.Series) -> pl.Series:
+        """Say of each value whether it is drawn; of a null, that it is not."""
+        below = self._below[column]
+        there = values.is_not_null()
+        return there if below is None else there & (values.cast(pl.String).hash(self._seed) < below)
 
     def rows(self, table: pl.DataFrame, columns: Iterable[str]) -> NDArray[np.bool_]:
         """Say which rows have a drawn value in any of these columns."""
         drawn = pl.repeat(False, len(table), eager=True)
         for column in columns:
-            values = table[column].drop_nulls().unique()
-            held = values.filter([self.holds(column, str(value)) for value in values])
-            drawn |= table[column].is_in(held.implode()).fill_null(False)
+            drawn |= self.drawn(column, table[column])
         return drawn.to_numpy()
 
-    def chosen(self, view: ViewPlan, entities: Iterable[Entity]) -> list[Entity]:
+    def chosen(self, view: ViewPlan, entities: Collection[Entity]) -> list[Entity]:
         """Return the entities of a view that are drawn, each once."""
         column = lot_column(view)
         at = view.entity.index(column)
-        return sorted({entity for entity in entities if self.holds(column, entity[at])})
+        drawn = self.drawn(column, pl.Series([entity[at] for entity in entities], dtype=pl.String))
+        return sorted(set(compress(entities, drawn)))

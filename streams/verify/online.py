@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -20,6 +20,7 @@ from features.tiles import CorruptBlobError, Tiles, align, decode, double_fields
 __all__ = ["Entity", "OnlineRows", "Row", "read_rows", "scan_entities"]
 
 _PIPELINE = 200
+_TEXT = struct.Struct("<II")  # kind and size of a text, as an entity key has them
 Entity = tuple[str, ...]
 
 
@@ -81,24 +82,24 @@ class OnlineRows:
         return pl.DataFrame(columns, schema_overrides=dict.fromkeys(keys, pl.String))
 
 
-def scan_entities(store: Any, plan: Plan, pause: Callable[[], None] = lambda: None) -> dict[str, list[Entity]]:
+def scan_entities(store: Any, plan: Plan, pause: Callable[[], None] = lambda: None) -> dict[str, set[Entity]]:
     """Return the entities that each view may have in the store: those whose key has the view's names."""
-    by_names: dict[Entity, list[str]] = {}
-    for view in plan.views.values():
-        by_names.setdefault(tuple(sorted(view.entity)), []).append(view.name)
-    found: dict[str, set[Entity]] = {name: set() for name in plan.views}
-    cursor = 0
+    by_names: dict[Entity, set[Entity]] = {
+        tuple(sorted(view.entity)): set() for view in plan.views.values()
+    }  # views of the same names have the same keys
+    prefixes = [(_prefix(names), len(names), values) for names, values in by_names.items()]
+    end, cursor = plan.project.encode(), 0
     while True:
         cursor, keys = store.scan(cursor, count=2_000)
         for key in keys:
-            parsed = _parse(key, plan.project)
-            if parsed is None:
-                continue
-            for name in by_names.get(tuple(parsed), ()):
-                found[name].add(tuple(parsed[each] for each in plan.views[name].entity))
+            for prefix, count, values in prefixes:
+                if key.startswith(prefix):
+                    if (entity := _values(key, len(prefix), count, end)) is not None:
+                        values.add(entity)
+                    break
         pause()
         if cursor == 0:
-            return {name: sorted(entities) for name, entities in found.items()}
+            return {view.name: _ordered(view, by_names) for view in plan.views.values()}
 
 
 def read_rows(
@@ -177,26 +178,33 @@ def _sketch(parts: Sequence[tuple[Any, Any]]) -> tuple[NDArray[np.int64], NDArra
     return np.repeat(np.arange(len(lengths)), lengths), _joined([coupons for _, coupons in parts], np.int64)
 
 
-def _parse(key: bytes, project: str) -> dict[str, str] | None:
-    """Read an entity key of Feast's layout; None for any other key."""
-    end = project.encode()
-    if len(key) < 4 or not key.endswith(end):
-        return None
+def _prefix(names: Entity) -> bytes:
+    """How an entity key of Feast's layout begins: the count of its names and the names, in order."""
+    return struct.pack("<I", len(names)) + b"".join(_TEXT.pack(2, len(each)) + each.encode() for each in names)
+
+
+def _values(key: bytes, at: int, count: int, end: bytes) -> Entity | None:
+    """Read the values behind the names of an entity key that ends with its project; None for any other key."""
+    values = []
     try:
-        (count,) = struct.unpack_from("<I", key)
-        texts, at = [], 4
-        for _ in range(2 * count if count <= 8 else 0):
-            kind, size = struct.unpack_from("<II", key, at)
-            at += 8
-            if kind != 2 or at + size > len(key):
+        for _ in range(count):
+            kind, size = _TEXT.unpack_from(key, at)
+            at += 8 + size
+            if kind != 2 or at > len(key):
                 return None
-            texts.append(key[at : at + size].decode())
-            at += size
+            values.append(key[at - size : at].decode())
     except (struct.error, UnicodeDecodeError):
         return None
-    if not texts or key[at:] != end:
-        return None
-    return dict(zip(texts[:count], texts[count:], strict=True))
+    return tuple(values) if key[at:] == end else None
+
+
+def _ordered(view: ViewPlan, by_names: Mapping[Entity, set[Entity]]) -> set[Entity]:
+    """The entities of a view, their values in the view's order instead of that of their names."""
+    names = tuple(sorted(view.entity))
+    if names == view.entity:
+        return by_names[names]
+    places = [names.index(each) for each in view.entity]
+    return {tuple(entity[place] for place in places) for entity in by_names[names]}
 
 
 def _stamp(proto: bytes | None) -> int | None:

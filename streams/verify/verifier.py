@@ -99,9 +99,10 @@ class Verifier:
         report = Report(sampled=sample)
         positions = Positions(self.broker, self.store, self.plan)
         held = positions.stored()
-        there: dict[str, list[Entity]] | None = None
+        there: dict[str, set[Entity]] | None = None
         if sample is not None:
-            there = scan_entities(self.store, self.plan, self.pause)
+            with report.timed("store"):
+                there = scan_entities(self.store, self.plan, self.pause)
             self.sources.lot, self.sources.lake = Lot(self.plan, there, sample), self.lake
         with report.timed("log"):
             self.sources.read()
@@ -112,10 +113,11 @@ class Verifier:
         self._uncommitted(report, found.reached)
         clock = int(self.store.get(CLOCK_KEY) or 0)
         report.at_ms = clock if at_ms is None else at_ms
-        chosen = None if there is None else self._choose(there)
         with report.timed("store"):
-            wanted = scan_entities(self.store, self.plan, self.pause) if chosen is None else chosen
-            online = self._read_store(wanted)
+            if there is None:
+                there = scan_entities(self.store, self.plan, self.pause)
+            chosen = None if sample is None else self._choose(there)
+            online = self._read_store(there if chosen is None else chosen)
         with report.timed("log"):
             self.sources.read()
         self._compare(report, online, chosen)
@@ -177,7 +179,7 @@ class Verifier:
         events = self.sources.events(view.source_topic)
         return (of_entities(view, events, chosen) if len(events) else events), online
 
-    def _choose(self, there: Mapping[str, list[Entity]]) -> dict[str, list[Entity]]:
+    def _choose(self, there: Mapping[str, set[Entity]]) -> dict[str, list[Entity]]:
         """Return the entities of the sample, of what is in the store and what is in the log."""
         lot = self.sources.lot
         assert lot is not None
@@ -200,7 +202,9 @@ class Verifier:
         found = {}
         for view in self.plan.views.values():
             partitions = len(self.sources.readers[view.source_topic].ends)
-            rows = read_rows(self.store, view, self.plan.project, wanted[view.name], partitions, self.pause)
+            rows = read_rows(
+                self.store, view, self.plan.project, sorted(wanted[view.name]), partitions, self.pause
+            )
             found[view.name] = rows
         return found
 
