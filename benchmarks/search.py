@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 
 from benchmarks.contract import Claim, Outcome
+from benchmarks.index_peers import indexed_by_peers
 from connectors import demo_data
 from connectors.kafka import ensure_topics, producer
 from connectors.messages import MessageWriter
@@ -39,11 +40,12 @@ __all__ = ["measure"]
 _HOW = """{count:,} products of the carried year go through Kafka, the embed agent, the embeddings topic and
 into the index of the search process. The raw encoder gets {sample:,} of the same texts beforehand, alone:
 sorted by length in batches of {inner}, and in a plain loop in the order they come. Then every product comes
-again, with none and with 1 % changed. While {rate} changed products a second come, probes with a word of
-their own are searched for until they are found. Then the index is grown to {grown:,} entries, the size of
-the catalogue, with copies whose vectors are moved a little, and {queries} searches of two to four words of
-product names are timed in one thread, encoder included. Recall is of the ten nearest, against all vectors
-compared in full with numpy."""
+again, with none and with 1 % changed. LangChain's index with a record manager, and CocoIndex, do the same
+with {theirs:,} of these texts, our encoder and a store in memory or SQLite, alone and without Kafka. While
+{rate} changed products a second come, probes with a word of their own are searched for until they are found.
+Then the index is grown to {grown:,} entries, the size of the catalogue, with copies whose vectors are moved a
+little, and {queries} searches of two to four words of product names are timed in one thread, encoder
+included. Recall is of the ten nearest, against all vectors compared in full with numpy."""
 _WHY_RATE = (
     "The broker, the agent and the process that folds share two cores; the encoder alone had one to itself."
 )
@@ -61,6 +63,8 @@ def measure(short: bool = False, products: str = "", seconds: str = "") -> Outco
     frame = demo_data.source("products").frame(0, count).with_columns(deleted=pl.lit(False))
     sample = 500 if short else 8_000
     raw, plain = _encoder(settings, frame, sample)
+    theirs = 300 if short else 3_000
+    peers = indexed_by_peers(_texts(frame[:theirs]))
     with _system(settings) as (system, running):
         live = _Live(system, running)
         full_s = live.pass_of(frame, "encoded", count)
@@ -96,6 +100,12 @@ def measure(short: bool = False, products: str = "", seconds: str = "") -> Outco
         ),
         Claim(f"edit to found at {_RATE}/s, p99", round(edit99, 2), "s", 1, at_most=True),
     ]
+    for name, rates in peers.items():
+        beside = [count / full_s / rates["full run"], count / same_s / rates["none changed"]]
+        claims += [
+            Claim(f"products embedded a second, beside {name}'s", round(beside[0], 2), "×", 1, why=_WHY_RATE),
+            Claim(f"unchanged products a second, beside {name}'s", round(beside[1], 2), "×", 1, why=_WHY_FAUST),
+        ]
     table = [
         {"": "full run", "products/s": round(count / full_s), "seconds": round(full_s, 1)},
         {"": "in the index after the last vector", "products/s": "", "seconds": round(settled_s, 1)},
@@ -103,8 +113,20 @@ def measure(short: bool = False, products: str = "", seconds: str = "") -> Outco
         {"": f"{some} changed", "products/s": round(count / one_s), "seconds": round(one_s, 1)},
         {"": "raw encoder, sorted", "products/s": round(raw), "seconds": ""},
         {"": "raw encoder, plain loop", "products/s": round(plain), "seconds": ""},
+        *(
+            {"": f"{name}: {what}", "products/s": round(rate), "seconds": round(theirs / rate, 1)}
+            for name, rates in peers.items()
+            for what, rate in rates.items()
+        ),
     ]
-    words = {"count": count, "sample": sample, "grown": grown, "inner": settings.text.batch_size, "rate": _RATE}
+    words = {
+        "count": count,
+        "sample": sample,
+        "grown": grown,
+        "inner": settings.text.batch_size,
+        "rate": _RATE,
+        "theirs": theirs,
+    }
     figures = {
         "search_ms": [round(each, 2) for each in np.percentile(latencies, [5, 25, 50, 75, 95, 99])],
         "edit_to_found_s": {"p50": round(edit50, 3), "p99": round(edit99, 3), "probes": len(found_s)},
@@ -112,10 +134,16 @@ def measure(short: bool = False, products: str = "", seconds: str = "") -> Outco
     return Outcome(_HOW.format(queries=len(latencies), **words), claims, table, figures)
 
 
+def _texts(frame: pl.DataFrame) -> dict[str, str]:
+    """What is encoded of each product."""
+    return {
+        each["product_id"]: split("products", each["product_id"], each)[0].text for each in frame.to_dicts()
+    }
+
+
 def _encoder(settings: Settings, frame: pl.DataFrame, sample: int) -> tuple[float, float]:
     """Texts a second of the encoder alone: sorted, and in the order they come."""
-    rows = frame.sample(min(sample, len(frame)), seed=1).to_dicts()
-    texts = [split("products", each["product_id"], each)[0].text for each in rows]
+    texts = list(_texts(frame.sample(min(sample, len(frame)), seed=1)).values())
     encoder = packaged_encoder(settings.text)
     encoder.encode(texts[:64])
     began = time.perf_counter()
