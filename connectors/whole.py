@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -19,16 +19,21 @@ class WholeTopic:
     """The committed records of a topic, in each partition's order; ask again and get what came since.
 
     What an open transaction holds back is waited for, because whoever decides by what stands there must not
-    read past it. `group` is a name for the broker's logs; nothing is committed. Close it.
+    read past it. `group` is a name for the broker's logs; nothing is committed. `start` are the offsets to
+    begin at, by partition; the first record where none is given. Close it.
     """
 
-    def __init__(self, kafka: KafkaSettings, name: str, group: str) -> None:
+    def __init__(
+        self, kafka: KafkaSettings, name: str, group: str, start: Mapping[int, int] | None = None
+    ) -> None:
+        begin = start or {}
         self._name = name
         self._reader = consumer(kafka, group, enable_partition_eof=True)
         self._newest = consumer(kafka, group, isolation_level="read_uncommitted")
-        self._places = [TopicPartition(name, n, 0) for n in range(kafka.partitions_of(topic(name)))]
+        numbers = range(kafka.partitions_of(topic(name)))
+        self._places = [TopicPartition(name, n, begin.get(n, 0)) for n in numbers]
         self._reader.assign(self._places)
-        self._next = {place.partition: 0 for place in self._places}
+        self._next = {place.partition: place.offset for place in self._places}
 
     def close(self) -> None:
         """Let go of the connections."""

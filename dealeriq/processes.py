@@ -30,6 +30,7 @@ HOSTED: dict[str, tuple[str, int]] = {
     "inference": ("dealeriq.inference.process:run", 0),
     "graph-view": ("dealeriq.views.graph:run", 5),
     "recommend-view": ("dealeriq.views.recommend:run", 5),
+    "hybrid-view": ("dealeriq.views.hybrid:run", 5),
     "player": ("dealeriq.demo.playing:run", 0),
     "verifier": ("dealeriq.verifier:keep_verifying", 10),  # the runs that it starts inherit it
     "warehouse": ("dealeriq.warehouse.schedule:run", 10),

@@ -27,6 +27,7 @@ ADDRESSES = (
     "flink.url",
     "connect.url",
     "graph.url",
+    "hybrid.enabled",
     "http.url",
     "http.port",
     "http.clock",

@@ -44,6 +44,7 @@ from models.settings import (
 )
 from schemas.errors import DealerIQError
 from streams.agents.settings import AgentSettings
+from streams.hybrid.settings import HybridSettings
 from streams.recommend.settings import RecommendSettings
 from streams.scoring.settings import InsightSettings, ScoringSettings
 
@@ -56,6 +57,7 @@ __all__ = [
     "FlinkSettings",
     "GraphSettings",
     "HttpSettings",
+    "HybridSettings",
     "ImageSettings",
     "InferenceSettings",
     "InsightSettings",
@@ -183,6 +185,7 @@ class Settings(BaseSettings):
     verify: VerifySettings = Field(default_factory=lambda: VerifySettings())
     search: SearchSettings = Field(default_factory=lambda: SearchSettings())
     graph: GraphSettings = Field(default_factory=lambda: GraphSettings())
+    hybrid: HybridSettings = Field(default_factory=lambda: HybridSettings())
     warehouse: WarehouseSettings = Field(default_factory=lambda: WarehouseSettings())
     demo: DemoSettings = Field(default_factory=lambda: DemoSettings())
 

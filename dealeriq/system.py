@@ -15,6 +15,7 @@ from dealeriq.runtime.services.probe import answers
 
 __all__ = [
     "GRAPH",
+    "HYBRID",
     "IMAGES",
     "INFERENCE",
     "LINES",
@@ -52,6 +53,9 @@ INFERENCE = ("inference",)
 """What runs beside them with inference.enabled."""
 GRAPH = ("graph-view",)
 """What runs beside them, and beside Neo4j, with graph.enabled."""
+
+HYBRID = ("hybrid-view",)
+"""What runs beside them with hybrid.enabled."""
 
 
 @dataclass
@@ -96,6 +100,7 @@ class System:
             *(IMAGES if settings.image.enabled else ()),
             *(REINDEX if settings.reindex.enabled else ()),
             *(GRAPH if settings.graph.enabled else ()),
+            *(HYBRID if settings.hybrid.enabled else ()),
             *(SCORING if settings.scoring.enabled else ()),
             *(LINES if settings.scoring.enabled and settings.scoring.lines else ()),
             *(RECOMMENDING if settings.recommend.enabled else ()),

@@ -46,10 +46,18 @@ def verifier(
         from connectors.neo4j.driver import connect as connect_graph
 
         graph = connect_graph(settings.graph), settings.graph.database
+    hybrid = None
+    if settings.hybrid.enabled:
+        from dealeriq.kinds import weights_of
+        from models.embedding.topics import Homes
+        from streams.verify.hybrid import HybridSource
+
+        group = f"{settings.features.project}-hybrid-view"
+        hybrid = HybridSource(weights_of(settings), group, Homes(store).in_use)
     index = asker(settings) if settings.search.address() is not None else None
     return Verifier(
         settings.kafka, registry, store, plan, lake=lake, lake_topics=settings.lake.topics,
-        index=index, graph=graph, progress=progress, pause=pause,
+        index=index, graph=graph, hybrid=hybrid, progress=progress, pause=pause,
     )  # fmt: skip
 
 

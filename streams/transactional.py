@@ -25,7 +25,7 @@ from schemas.errors import DealerIQError
 from streams.assigned import Place, fetch, lag, partitions, patiently, watermarks
 from streams.metrics import StageMeters
 
-__all__ = ["FencedError", "Outgoing", "Stage", "TransactionalRunner"]
+__all__ = ["FENCED", "FencedError", "Outgoing", "Stage", "TransactionalRunner"]
 
 log = structlog.get_logger()
 
@@ -33,7 +33,7 @@ _CALL_S = 30.0
 _TIMEOUT_MS = 60_000
 _REPORT_S = 1.0
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.1, 5.0
-_FENCED = (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED)
+FENCED = (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +212,7 @@ class TransactionalRunner:
                 return
             except KafkaException as error:
                 reason = error.args[0]
-                if reason.code() in _FENCED:
+                if reason.code() in FENCED:
                     raise FencedError(f"another process took over {self._group}") from error
                 # A retriable call goes on where it was: nothing is lost by asking again.
                 if reason.retriable() and attempt < attempts - 1:

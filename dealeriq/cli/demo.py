@@ -10,6 +10,8 @@ import typer
 
 __all__ = ["command"]
 
+_EMBEDDED_EVERY_S = 60.0  # the graph of a demo grows while one looks
+
 
 def command(
     orders: Annotated[
@@ -39,8 +41,9 @@ def command(
 
     Ctrl-C ends every process; starting again goes on where it was. With --exit it plays to the end, verifies
     every store against the log (online features, dead letters, the lake), prints a summary and exits 0 only if
-    nothing is wrong. With --loop some dealers order for weeks until a model is champion, then change how they
-    order; what the system does about it is told as it happens (minutes), and nobody has a hand in it.
+    nothing is wrong. With --search and --graph the vectors of both are fused into one, too. With --loop some
+    dealers order for weeks until a model is champion, then change how they order; what the system does about it
+    is told as it happens (minutes), and nobody has a hand in it.
 
     Example: dealeriq demo --orders 20000 --speed max --exit --json
     """
@@ -55,6 +58,9 @@ def command(
         settings.demo.speed = speed or settings.demo.speed
         settings.search.enabled = search or settings.search.enabled
         settings.graph.enabled = graph or settings.graph.enabled
+        if search and graph:
+            settings.hybrid.enabled = True
+            settings.graph.embedding_every_s = settings.graph.embedding_every_s or _EMBEDDED_EVERY_S
     except ValueError as refused:
         raise SettingsError(f"--speed is {speed!r}; it is a number of events a second, or `max`") from refused
     if loop:

@@ -98,6 +98,9 @@ def _tell(report: Any) -> None:
     if report.graph:
         counts = ", ".join(f"{count:,} {name}" for name, count in report.graph.items())
         typer.echo(f"{'graph':<14} {counts} compared")
+    if report.hybrid:
+        counts = f"{report.hybrid['products']:,} products compared, {report.hybrid['moving']:,} on their way"
+        typer.echo(f"{'hybrid':<14} {counts}")
     for note in report.notes:
         typer.echo(f"note: {note}")
     found = ", ".join(f"{count:,} {kind}" for kind, count in report.counts.items()) or "nothing differs"

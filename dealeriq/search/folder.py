@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from connectors.vectors import Encoding, Kinds, VectorIndex, WrongFormatError
 from connectors.vectors.edge import EdgeIndex
 from connectors.vectors.folder import IndexFolder
+from dealeriq.kinds import fused_kinds, indexed_kinds
 from dealeriq.search.servers import open_on_server
 from dealeriq.settings import Settings
+from models.fusion import HYBRID, fused_name
 from models.image import ImageEncoder, image_encoder
 from models.search.fields import KEYWORDS, NUMBERS, TEXT
 from models.text import Encoder, TextSettings, text_encoder
@@ -34,8 +35,13 @@ def folder_of(settings: Settings) -> IndexFolder:
 
 
 def images_of(settings: Settings) -> ImageEncoder | None:
-    """Return the encoder of pictures where the index holds their vectors, else None. Raises EncoderError."""
-    return image_encoder(settings.image) if "image" in _names(settings) else None
+    """Return the encoder of pictures where the index holds their vectors, or what they are part of; else None.
+
+    Raises EncoderError.
+    """
+    fused = settings.hybrid.enabled and "image" in fused_kinds(settings)
+    needed = fused or "image" in indexed_kinds(settings)
+    return image_encoder(settings.image) if needed else None
 
 
 def kinds_of(settings: Settings, text: Encoder, images: ImageEncoder | None = None) -> Kinds:
@@ -51,19 +57,10 @@ def kinds_of(settings: Settings, text: Encoder, images: ImageEncoder | None = No
     }
     if images is not None:
         known["image"] = Encoding(images.identity, images.dimension)
-    return {name: each for name, each in known.items() if name in _names(settings)}
-
-
-def _names(settings: Settings) -> Sequence[str]:
-    if settings.search.kinds is not None:
-        return settings.search.kinds
-    published = {
-        TEXT: True,
-        "graph": settings.graph.enabled or settings.graph.url is not None,
-        "image": settings.image.enabled,
-        "behaviour": settings.recommend.behaviour_every_s is not None,
-    }
-    return [name for name, is_so in published.items() if is_so]
+    if settings.hybrid.enabled:
+        length = sum(known[name].dimension for name in fused_kinds(settings) if name in known)
+        known[HYBRID] = Encoding(fused_name(length), length)
+    return {name: each for name, each in known.items() if name in indexed_kinds(settings)}
 
 
 def adapter_file(folder: IndexFolder) -> Path:

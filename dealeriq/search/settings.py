@@ -23,7 +23,7 @@ class SearchSettings(BaseModel):
     host: str = Field("127.0.0.1", description="address that the search process listens on")
     port: int = Field(8010, ge=0, le=65535, description="port that the search process listens on")
     folder: Path | None = Field(None, description="folder of the index; unset: `index` in the data folder")
-    kinds: list[Literal["text", "graph", "image", "behaviour"]] | None = Field(
+    kinds: list[Literal["text", "graph", "image", "behaviour", "hybrid"]] | None = Field(
         None,
         min_length=1,
         description="kinds of vectors in the index; unset: text, and those that the settings let be published",

@@ -30,11 +30,15 @@ class Homes:
         """Return the topic of an encoder, None where it has none."""
         return next((name for name, identity in self.known().items() if identity == encoder), None)
 
+    def in_use(self) -> str:
+        """Return the topic of the encoder in use; the first one where none has settled yet."""
+        return str((self._redis.hget(self._key, _IN_USE) or FIRST.encode()).decode())
+
     def settle(self, encoder: str) -> str:
         """Return the topic of the encoder in use, and note that it is; one that is new takes over the last
         one's.
         """
-        home = self.of(encoder) or (self._redis.hget(self._key, _IN_USE) or FIRST.encode()).decode()
+        home = self.of(encoder) or self.in_use()
         self._redis.hset(self._key, mapping={home: encoder, _IN_USE: home})
         return home
 
@@ -42,7 +46,6 @@ class Homes:
         """Return the topic of an encoder that is to take the place of the one in use."""
         home = self.of(encoder)
         if home is None:
-            taken = (self._redis.hget(self._key, _IN_USE) or FIRST.encode()).decode()
-            home = FIRST if taken == SECOND else SECOND
+            home = FIRST if self.in_use() == SECOND else SECOND
             self._redis.hset(self._key, home, encoder)
         return home

@@ -45,9 +45,9 @@ KINDS: Mapping[Kind, str] = {
     "duplicate-record": "a record has more than one row in the lake",
     "changed-record": "a row of the lake is not what the record says",
     "current": "a current table is not what the topic's table gives",
-    "missing-vector": "a vector of the embeddings topic is not in the index",
-    "extra-vector": "a vector of the index is from no record of the topic",
-    "vector": "a vector of the index is not what the newest record of it says",
+    "missing-vector": "a vector of the embeddings topic is not in the index, or a fused one not in the topic",
+    "extra-vector": "a vector of the index is from no record of the topic, or a fused one of no parts",
+    "vector": "a vector of the index is not what the newest record of it says, or a fused one not of its parts",
     "champion": "a model has not exactly the one champion that its records give",
     "score-version": "a score is of a version that its decision did not put there, and is not marked shadow",
     "score-time": "a version scored more than a minute before or after its time",
@@ -112,6 +112,7 @@ class Report:
     index: dict[str, int] = field(default_factory=dict)
     models: dict[str, int] = field(default_factory=dict)
     graph: dict[str, int] = field(default_factory=dict)
+    hybrid: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)

@@ -37,6 +37,7 @@ from streams.verify.sources import Sources
 if TYPE_CHECKING:
     from neo4j import Driver
 
+    from streams.verify.hybrid import HybridSource
     from streams.verify.lake import LakeCheck
 
 __all__ = ["Verifier"]
@@ -60,6 +61,7 @@ class Verifier:
         lake_topics: what is kept there; None for all that a lake keeps by default.
         graph: a driver of Neo4j and the database of the graph; None for a system without one.
         index: asks the search process about its index; None for a system without one.
+        hybrid: what fuses vectors of several kinds; None for a system without it.
         progress: takes a line about what is being done.
         pause: called between batches, so that a verifier in the background can stand back.
         wait_s: longest wait for the common position to reach what was read.
@@ -74,6 +76,7 @@ class Verifier:
     lake_topics: Sequence[str] | None = None
     index: Callable[[str, Any], Any] | None = None
     graph: tuple[Driver, str] | None = None
+    hybrid: HybridSource | None = None
     progress: Callable[[str], None] = lambda line: None
     pause: Callable[[], None] = lambda: None
     wait_s: float = 15.0
@@ -143,6 +146,9 @@ class Verifier:
         if self.index is not None:
             with report.timed("index"):
                 self._index(report, self.index, sample is not None)
+        if self.hybrid is not None:
+            with report.timed("hybrid"):
+                self._hybrid(report, self.hybrid, sample is not None)
         with report.timed("models"):
             self._models(report, sample is not None)
         if self.graph is not None and sample is None:
@@ -336,6 +342,16 @@ class Verifier:
         check = verify_vectors(ask, self.broker, self.registry, sampled=sampled, pause=self.pause)
         report.add(check.findings)
         report.index = {"entries": check.entries, **{f"{kind}_vectors": n for kind, n in check.vectors.items()}}
+
+    def _hybrid(self, report: Report, source: HybridSource, sampled: bool) -> None:
+        """Fused vectors are what their parts give."""
+        from streams.verify.hybrid import verify_hybrid
+
+        self.progress("comparing fused vectors with their parts")
+        check = verify_hybrid(source, self.broker, self.registry, sampled=sampled, pause=self.pause)
+        report.add(check.findings)
+        report.notes += check.notes
+        report.hybrid = {"products": check.products, "moving": check.moving}
 
     def _models(self, report: Report, sampled: bool) -> None:
         """Champions, the versions of scores, and insights."""

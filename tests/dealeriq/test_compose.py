@@ -17,7 +17,7 @@ from dealeriq.runtime.services.kafka import BROKER_OPTIONS
 from dealeriq.runtime.services.neo4j import SERVER_OPTIONS as GRAPH_OPTIONS
 from dealeriq.runtime.services.redis import SERVER_OPTIONS
 from dealeriq.settings import Settings, load
-from dealeriq.system import GRAPH, IMAGES, INFERENCE, RECOMMENDING, REINDEX, SCORING, SEARCH
+from dealeriq.system import GRAPH, HYBRID, IMAGES, INFERENCE, RECOMMENDING, REINDEX, SCORING, SEARCH
 from dealeriq.system import PROCESSES as STARTED
 
 ROOT = Path(__file__).parents[2]
@@ -30,7 +30,8 @@ LISTENS = {
     "http": {8000}, "feature-view": {9400}, "lake-view": {9400}, "chat-agent": {9400}, "label-view": {9400},
     "verifier": {9400}, "trainer": {9400}, "embed-agent": {9400}, "image-agent": {9400}, "search": {9400, 8010},
     "reindex-agent": {9400},
-    "score-view": {9400}, "graph-view": {9400}, "recommend-view": {9400}, "insight-view": {9400},
+    "score-view": {9400}, "graph-view": {9400}, "recommend-view": {9400}, "hybrid-view": {9400},
+    "insight-view": {9400},
     "line-scorer": {9400}, "inference": {9400, 8020, 8021},
     "flink-jobs": {9400},
     "postgres": {5432}, "mlflow": {5000}, "prometheus": {9090}, "grafana": {3000}, "qdrant": {6333},
@@ -48,7 +49,9 @@ def kafka_listeners() -> dict[str, int]:
 
 
 def test_every_process_of_the_system_is_there_under_its_name() -> None:
-    assert {*STARTED, *SEARCH, *SCORING, *RECOMMENDING, *INFERENCE, *GRAPH, *IMAGES, *REINDEX} <= set(OURS)
+    assert {*STARTED, *SEARCH, *SCORING, *RECOMMENDING, *INFERENCE, *GRAPH, *IMAGES, *REINDEX, *HYBRID} <= set(
+        OURS
+    )
     for name in OURS:
         assert SERVICES[name]["command"] == ["python", "-m", "dealeriq.processes", name]
         assert name in PROCESSES
