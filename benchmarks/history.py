@@ -21,7 +21,7 @@ from connectors import demo_data
 from connectors.lake import LakeTable, arrow_schema
 from features.plan import load
 
-__all__ = ["measure", "year_lake"]
+__all__ = ["lake_topic", "measure", "year_lake"]
 
 _SERVICES = ("dealer", "dealer_category", "product")
 _FEAST_ROWS = 2_000
@@ -118,18 +118,19 @@ def year_lake(root: Path, limit: int | None) -> pl.DataFrame:
             "urgency": pl.Series(chance.uniform(0, 1, rows)),
             "intent_score": pl.Series(chance.uniform(0, 1, rows)),
         }
-        fixed = {"currency": "USD", "channel": "store", "encoder": "drawn@1", "language": "en", "cause_id": "c"}
-        frame = frame.with_columns(
-            *[value.alias(name) for name, value in drawn.items() if topic == "chats.enriched"],
-            *[pl.lit(value).alias(name) for name, value in fixed.items() if name not in frame.columns],
-        )
-        _append(root, topic, frame)
+        if topic == "chats.enriched":
+            frame = frame.with_columns(*[value.alias(name) for name, value in drawn.items()])
+        lake_topic(root, topic, frame)
         lines = frame.select("dealer_id", "category", "product_id", "event_time") if lines is None else lines
     assert lines is not None
     return lines
 
 
-def _append(root: Path, topic: str, frame: pl.DataFrame) -> None:
+def lake_topic(root: Path, topic: str, frame: pl.DataFrame) -> None:
+    """Append records to a topic's table, in four partitions, with what every record has filled in."""
+    fixed = {"currency": "USD", "channel": "store", "encoder": "drawn@1", "language": "en", "cause_id": "c"}
+    missing = [pl.lit(value).alias(name) for name, value in fixed.items() if name not in frame.columns]
+    frame = frame.with_columns(*missing)
     partition = np.array([zlib.crc32(name.encode()) % 4 for name in frame["dealer_id"].to_list()], np.int32)
     offset = np.zeros(len(frame), np.int64)
     for each in range(4):

@@ -32,6 +32,7 @@ from dealeriq.inference.settings import InferenceSettings
 from dealeriq.running import found as running_system
 from dealeriq.search.settings import SearchSettings
 from dealeriq.warehouse.settings import WarehouseSettings
+from models.recommend.settings import RecommendSettings
 from models.settings import (
     CanarySettings,
     EmbeddingSettings,
@@ -45,7 +46,6 @@ from models.settings import (
 from schemas.errors import DealerIQError
 from streams.agents.settings import AgentSettings
 from streams.hybrid.settings import HybridSettings
-from streams.recommend.settings import RecommendSettings
 from streams.scoring.settings import InsightSettings, ScoringSettings
 
 __all__ = [

@@ -203,6 +203,12 @@ class ModelSpec(ABC):
         Smaller is better for names in `models.training.metrics.SMALLER`, larger for the rest.
         """
 
+    def truth(self, data: TrainingSet, at: NDArray[np.int64]) -> Floats:
+        """Return what `metrics` holds the answers of rows against: the outcomes; a ranking adds each row's
+        list.
+        """
+        return data.y[at]
+
     def loss(self, truth: Floats, answers: Floats) -> Floats:
         """Return each row's loss, which live performance is told in; with `scale` it makes the gate's metric.
 

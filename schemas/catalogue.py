@@ -241,7 +241,7 @@ def _catalogue() -> Mapping[str, Topic]:
             "model",
             "models",
             "trainer people",
-            "trainer score-view line-scorer console",
+            "trainer score-view line-scorer recommend-view console",
             partitions=1,
             forever=True,
         ),

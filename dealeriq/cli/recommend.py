@@ -32,6 +32,8 @@ def command(
         return
     if not answer.known:
         print(f"dealeriq: dealer {dealer} has not ordered: this is what is popular", file=sys.stderr)
+    if answer.model_version is not None:
+        print(f"dealeriq: ranked by next_best_products {answer.model_version}", file=sys.stderr)
     if not answer.recommendations:
         print("dealeriq: nothing to recommend yet", file=sys.stderr)
     for place, each in enumerate(answer.recommendations, 1):

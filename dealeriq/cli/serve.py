@@ -36,7 +36,6 @@ def run(**overrides: object) -> None:
     from dealeriq.http.stored import StoredFeatures
     from dealeriq.settings import load
     from features.plan import load as load_plan
-    from streams.recommend.rank import Ranking
 
     settings = load()
     given = {name: value for name, value in overrides.items() if value is not None}
@@ -55,6 +54,6 @@ def run(**overrides: object) -> None:
         listener,
         search=Forwarder(search.address(), search.timeout_s, http.max_body_bytes),
         insights=InsightSource(source.redis, plan.project),
-        recommendations=RecommendationSource(source.redis, Ranking(plan.project, settings.recommend)),
+        recommendations=RecommendationSource(source.redis, plan.project, settings.recommend),
         graph=GraphSource(settings.graph),
     )

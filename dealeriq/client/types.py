@@ -204,12 +204,14 @@ class Recommendation(_Answer):
 class Recommendations(_Answer):
     """What a dealer is recommended, the best first; `known` says whether it has ordered anything.
 
-    `at_ms` is the newest event that is in them, ms since the epoch.
+    `at_ms` is the newest event that is in them, ms since the epoch; `model_version` the version of
+    `next_best_products` that ranked them, None where none did: then `score` is the plain score.
     """
 
     dealer_id: str
     at_ms: int = Field(alias="at")
     known: bool
+    model_version: str | None = None
     recommendations: list[Recommendation]
 
 

@@ -152,13 +152,17 @@ SCHEMAS: dict[str, Any] = {
     },
     "Recommendations": {
         "type": "object",
-        "required": ["dealer_id", "at", "known", "recommendations"],
+        "required": ["dealer_id", "at", "known", "model_version", "recommendations"],
         "properties": {
             "dealer_id": {"type": "string"},
             "at": {"type": "integer", "description": "the newest event that is in them, ms since epoch"},
             "known": {
                 "type": "boolean",
                 "description": "whether the dealer has ordered before",
+            },
+            "model_version": {
+                "type": ["string", "null"],
+                "description": "the version of next_best_products that ranked them; null: none did",
             },
             "recommendations": {
                 "type": "array",
@@ -172,7 +176,10 @@ SCHEMAS: dict[str, Any] = {
         "properties": {
             "product_id": {"type": "string"},
             "category": {"type": "string"},
-            "score": {"type": "number", "description": "0 where it is only popular"},
+            "score": {
+                "type": "number",
+                "description": "the model's probability, or the plain score; 0 where it is only popular",
+            },
             "why": {
                 "type": "object",
                 "required": ["bought_with", "taken_up", "popular_in", "text"],

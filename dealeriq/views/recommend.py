@@ -8,10 +8,15 @@ from connectors.kafka import ensure_topics, producer
 from connectors.redis import connect
 from connectors.registry import Registry
 from dealeriq.settings import Settings
+from models.lifecycle import Lifecycle
+from models.lifecycle_log import LifecycleLog
+from streams.metrics import StageMeters
 from streams.publishing import VectorPublisher
 from streams.recommend.behaviour import BehaviourEmbedder
+from streams.recommend.offer import RankerOffer
 from streams.recommend.store import RecommendStore
 from streams.schedule import EmbeddingSchedule
+from streams.scoring.following import follow
 from streams.views.recommend_view import RecommendView
 from streams.views.runner import ViewRunner
 
@@ -34,11 +39,26 @@ def run(settings: Settings, stop: threading.Event) -> None:
         embedder = BehaviourEmbedder(own, recommend, publisher)
         schedule = EmbeddingSchedule("behaviour-embedder", embedder, recommend.behaviour_every_s)
         threading.Thread(target=schedule.run, args=(stop,), name="behaviour-embedder", daemon=True).start()
-    ViewRunner(
-        settings.kafka,
-        view,
-        stop=stop,
-        batch_records=recommend.batch_records,
-        poll_ms=recommend.poll_ms,
-        group=f"{project}-{view.name}",
-    ).run()
+    with LifecycleLog(settings.kafka, settings.registry) as log:
+
+        def catch_up() -> Lifecycle:
+            log.catch_up()
+            return log.registry
+
+        offer = RankerOffer(connect(settings.redis), project, recommend)
+        follower = threading.Thread(
+            target=follow,
+            args=(offer.refresh, catch_up, recommend.follow_s, stop, StageMeters(view.name)),
+            name="lifecycle",
+            daemon=True,
+        )
+        follower.start()
+        ViewRunner(
+            settings.kafka,
+            view,
+            stop=stop,
+            batch_records=recommend.batch_records,
+            poll_ms=recommend.poll_ms,
+            group=f"{project}-{view.name}",
+        ).run()
+        follower.join(5.0)

@@ -17,9 +17,10 @@ from models.export.graph import FLOAT64, INPUT, OUTPUT, finished, merged_trees, 
 from models.export.lightgbm import tree_node
 from models.spec import Fitted
 
-__all__ = ["Boosted", "Offset", "boost", "platt", "with_missing"]
+__all__ = ["Boosted", "Offset", "Usual", "boost", "platt", "usual", "with_missing"]
 
 Floats = NDArray[np.float64]
+Longs = NDArray[np.int64]
 Vectors = NDArray[np.float32]
 
 
@@ -35,11 +36,25 @@ class Offset:
         return np.log1p(np.maximum(np.nan_to_num(x[:, self.column].astype(np.float64)), 0.0) * self.factor)
 
 
+@dataclass(frozen=True)
+class Usual:
+    """What is usual for a row by one input, a probability: logistic in log(1 + input); missing is 0."""
+
+    column: int
+    slope: float
+    intercept: float
+
+    def of(self, x: Vectors) -> Floats:
+        """Return it for rows."""
+        return _sigmoid(self.slope * Offset(self.column, 1.0).of(x) + self.intercept)
+
+
 class Boosted(Fitted):
     """Boosters of one input space, an output each.
 
     `link` "log": exp(offset + trees) - 1, at least 0, sorted so that quantiles do not cross. `link` "logit":
-    1 / (1 + exp(-(slope × trees + intercept))), Platt's calibration.
+    1 / (1 + exp(-(slope × trees + intercept))), Platt's calibration; with `usual` a second output says by how
+    much that is less than usual.
     """
 
     def __init__(
@@ -50,8 +65,9 @@ class Boosted(Fitted):
         offset: Offset | None = None,
         slope: float = 1.0,
         intercept: float = 0.0,
+        usual: Usual | None = None,
     ) -> None:
-        self.boosters, self.link, self.offset = boosters, link, offset
+        self.boosters, self.link, self.offset, self.usual = boosters, link, offset, usual
         self.slope, self.intercept = slope, intercept
 
     def raw(self, x: Vectors) -> Floats:
@@ -64,12 +80,12 @@ class Boosted(Fitted):
         if self.link == "log":
             start = self.offset.of(x)[:, None] if self.offset else 0.0
             return np.sort(np.maximum(np.expm1(raw + start), 0.0), axis=1)
-        out: Floats = 1.0 / (1.0 + np.exp(-(self.slope * raw + self.intercept)))
-        return out
+        out = _sigmoid(self.slope * raw + self.intercept)
+        return out if self.usual is None else np.column_stack([out, self.usual.of(x)[:, None] - out])
 
     def to_onnx(self) -> bytes:
         """Return trees, offset, link and calibration as one graph."""
-        inputs, outputs = self.boosters[0].num_feature(), len(self.boosters)
+        inputs, outputs, last = self.boosters[0].num_feature(), len(self.boosters), "ordered"
         nodes = [merged_trees([tree_node(each, inputs) for each in self.boosters], "trees")]
         nodes.append(node("Cast", ["trees"], "raw", to=FLOAT64))
         constants: dict[str, Any] = {}
@@ -82,7 +98,10 @@ class Boosted(Fitted):
                 node("Add", ["scaled", "intercept"], "logit"),
                 node("Sigmoid", ["logit"], "ordered"),
             ]
-        nodes.append(rounded("ordered", OUTPUT))
+            if self.usual is not None:
+                nodes += self._less_than_usual(self.usual, constants)
+                outputs, last = outputs + 1, "both"
+        nodes.append(rounded(last, OUTPUT))
         return finished(nodes, constants, inputs, outputs, "boosted")
 
     def facts(self) -> dict[str, float]:
@@ -92,26 +111,23 @@ class Boosted(Fitted):
             {"platt_slope": self.slope, "platt_intercept": self.intercept} if self.link == "logit" else {}
         )
 
+    @staticmethod
+    def _less_than_usual(usual: Usual, constants: dict[str, Any]) -> list[Any]:
+        constants |= {"steep": np.float64(usual.slope), "start": np.float64(usual.intercept)}
+        return [
+            *_logged(Offset(usual.column, 1.0), constants),
+            node("Mul", ["offset", "steep"], "line"),
+            node("Add", ["line", "start"], "odds"),
+            node("Sigmoid", ["odds"], "usually"),
+            node("Sub", ["usually", "ordered"], "less"),
+            node("Concat", ["ordered", "less"], "both", axis=1),
+        ]
+
     def _log(self, constants: dict[str, Any]) -> list[Any]:
         nodes, last = [], "raw"
         constants |= {"zero": np.float64(0), "one": np.float64(1)}
         if self.offset is not None:
-            constants |= {
-                "column": np.array([self.offset.column], np.int64),
-                "factor": np.float64(self.offset.factor),
-                "nothing": np.float32(0),
-            }
-            nodes += [
-                node("Gather", [INPUT, "column"], "given", axis=1),
-                node("IsNaN", ["given"], "missing"),
-                node("Where", ["missing", "nothing", "given"], "known"),
-                node("Cast", ["known"], "exact", to=FLOAT64),
-                node("Max", ["exact", "zero"], "positive"),
-                node("Mul", ["positive", "factor"], "usual"),
-                node("Add", ["usual", "one"], "shifted"),
-                node("Log", ["shifted"], "offset"),
-                node("Add", ["raw", "offset"], "sum"),
-            ]
+            nodes += [*_logged(self.offset, constants), node("Add", ["raw", "offset"], "sum")]
             last = "sum"
         nodes += [
             node("Exp", [last], "grown"),
@@ -129,6 +145,29 @@ class Boosted(Fitted):
         return [*nodes, order]
 
 
+def _logged(offset: Offset, constants: dict[str, Any]) -> list[Any]:
+    """Nodes that give `offset`, float64 [rows, 1]."""
+    constants |= {
+        "column": np.array([offset.column], np.int64), "factor": np.float64(offset.factor),
+        "nothing": np.float32(0), "zero": np.float64(0), "one": np.float64(1),
+    }  # fmt: skip
+    return [
+        node("Gather", [INPUT, "column"], "given", axis=1),
+        node("IsNaN", ["given"], "missing"),
+        node("Where", ["missing", "nothing", "given"], "known"),
+        node("Cast", ["known"], "exact", to=FLOAT64),
+        node("Max", ["exact", "zero"], "positive"),
+        node("Mul", ["positive", "factor"], "scaled_input"),
+        node("Add", ["scaled_input", "one"], "shifted"),
+        node("Log", ["shifted"], "offset"),
+    ]
+
+
+def _sigmoid(logit: Floats) -> Floats:
+    found: Floats = 1.0 / (1.0 + np.exp(-logit))
+    return found
+
+
 def boost(
     parameters: dict[str, Any],
     x: Vectors,
@@ -138,9 +177,13 @@ def boost(
     seed: int,
     rounds: int,
     weights: tuple[Floats, Floats] | None = None,
+    lists: tuple[Longs, Longs] | None = None,
     patience: int = 40,
 ) -> Any:
-    """Return a booster that stopped when `tune` did not get better for `patience` rounds. Deterministic."""
+    """Return a booster that stopped when `tune` did not get better for `patience` rounds. Deterministic.
+
+    `lists`: for a ranking, how many rows each list has, the rows lying list by list.
+    """
     # Read when OpenMP is loaded: threads that wait would otherwise spin, and take the cores from what runs
     # beside.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -154,8 +197,9 @@ def boost(
         "feature_pre_filter": False,
     }
     wanted = weights or (None, None)
-    training = lightgbm.Dataset(x, y, weight=wanted[0], free_raw_data=False)
-    judged = lightgbm.Dataset(*tune, weight=wanted[1], reference=training, free_raw_data=False)
+    sizes = lists or (None, None)
+    training = lightgbm.Dataset(x, y, weight=wanted[0], group=sizes[0], free_raw_data=False)
+    judged = lightgbm.Dataset(*tune, weight=wanted[1], group=sizes[1], reference=training, free_raw_data=False)
     stop = lightgbm.early_stopping(patience, verbose=False)
     found = lightgbm.train(parameters | fixed, training, rounds, valid_sets=[judged], callbacks=[stop])
     # What comes behind the best round is dropped, so that the file holds what answers.
@@ -187,3 +231,11 @@ def platt(raw: Floats, truth: Floats) -> tuple[float, float]:
     line = LogisticRegression(C=1e6, max_iter=1_000)
     line.fit(stacked, np.repeat([1, 0], len(raw)), sample_weight=np.concatenate([target, 1 - target]))
     return float(line.coef_[0, 0]), float(line.intercept_[0])
+
+
+def usual(x: Vectors, truth: Floats, column: int) -> Usual:
+    """Return the logistic curve of one input's logarithm that tells `truth` best."""
+    from sklearn.linear_model import LogisticRegression
+
+    line = LogisticRegression(C=1e6, max_iter=1_000).fit(Offset(column, 1.0).of(x).reshape(-1, 1), truth)
+    return Usual(column, float(line.coef_[0, 0]), float(line.intercept_[0]))

@@ -31,7 +31,7 @@ def compare_versions(job: dict[str, Any]) -> dict[str, Any]:
     lake = Lake(job["lake"], job["lake_options"])
     data = build(spec, load_plan(), lake, extra=extra, memory_mb=job["memory_mb"])
     at = split(data).holdout
-    truth, groups = data.y[at], _groups(data.key(spec.entity[0])[at])
+    truth, groups = spec.truth(data, at), _groups(data.key(spec.entity[0])[at])
     answers = {
         each.version: each.run(data.vectors(each.description.inputs, at)).astype(np.float64)
         for each in (new, other)

@@ -14,16 +14,17 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from connectors.lake import Lake, LakeTableMissingError, Root, lake_of, translated, version
+from connectors.lake import Lake, LakeTableMissingError, Root, lake_of, relation, translated, version
 from connectors.lake import columns as columns_of
 from features.history import TIME_COLUMN
-from features.history.accepted import quoted
+from features.history.accepted import accepted_sql, columns_checked, quoted
 from features.history.reading import read_once
 
 __all__ = ["Stream", "codes"]
 
 Longs = NDArray[np.int64]
 Floats = NDArray[np.float64]
+_STATES = ("_partition", "_offset", "_tombstone", "_raw")
 _CLOCKS_MS = 3_600_000  # by which good clocks may differ
 
 
@@ -64,6 +65,27 @@ class Stream:
             f"SELECT {', '.join(map(quoted, dict.fromkeys([*columns, 'event_time'])))} FROM once WHERE {where} "
             "ORDER BY event_time, _partition, _offset",
         )
+
+    def states(self, topic_name: str, columns: Sequence[str]) -> pa.Table:
+        """Return the records of a topic whose records have no ids (`dealers`), with `columns` and
+        `event_time`, in the order of event time and position. A record that was deleted later is among them.
+        """
+        names = list(dict.fromkeys([*columns, "event_time"]))
+        number = self._version(topic_name)
+        if number is None:
+            return pa.table({name: pa.nulls(0) for name in names})
+        there = frozenset(columns_of(self._lake, topic_name, number).names)
+        select = [*names, *columns_checked(topic_name, there), *_STATES]
+        earlier = "" if self.until_ms is None else f" AND event_time <= {int(self.until_ms)}"
+        with translated(f"{self._lake.url}/{topic_name}"):
+            source = relation(
+                self._connection, self._lake, topic_name, version=number, select=list(dict.fromkeys(select))
+            )
+            return source.query(
+                "states",
+                f"SELECT {', '.join(map(quoted, names))} FROM states WHERE {accepted_sql(topic_name, there)}"
+                f"{earlier} ORDER BY event_time, _partition, _offset",
+            ).to_arrow_table()
 
     def summed(
         self, topic_name: str, keys: Sequence[str], values: Sequence[str], step_ms: int = 86_400_000

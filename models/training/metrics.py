@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SMALLER", "binary", "classes", "demand", "mase", "pinball", "poisson", "quantiles"]
+__all__ = ["SMALLER", "binary", "classes", "demand", "mase", "pinball", "poisson", "quantiles", "ranking"]
 
 Floats = NDArray[np.float64]
 
@@ -88,6 +88,45 @@ def poisson(truth: Floats, answers: Floats) -> Floats:
         told = np.where(truth > 0, truth * np.log(truth / expected), 0.0)
     found: Floats = 2.0 * (told - (truth - expected))
     return found
+
+
+def ranking(
+    truth: Floats, answers: Floats, lists: Floats, weights: Floats | None = None, top: int = 10
+) -> dict[str, float]:
+    """Return metrics of lists whose rows are ranked by `answers`: `ndcg@10`, `recall@10` and `map`.
+
+    `truth` is 1 for what is right, `lists` each row's list; means over the lists that have anything right. nDCG
+    as Jaervelin & Kekaelaeinen (2002) with gains of 1, the average precision over the whole list. Equal answers
+    keep the order of the rows. A list weighs as its rows do (they weigh alike).
+    """
+    _, number = np.unique(lists, return_inverse=True)
+    order = np.lexsort((-answers, number))
+    number, right = number[order], truth[order] > 0
+    place = np.arange(len(order)) - np.searchsorted(number, number)
+    count = int(number[-1]) + 1 if len(number) else 0
+    many: Floats = np.bincount(number, right, count).astype(np.float64)
+    of, at = number[right], place[right]
+    found = at < top
+    nth = np.arange(len(of)) - np.searchsorted(of, of) + 1.0
+    ideal = np.concatenate([[0.0], np.cumsum(1.0 / np.log2(np.arange(top) + 2.0))])
+    some = many > 0
+    best = ideal[np.minimum(many[some], top).astype(np.int64)]
+    w = np.ones(count)
+    if weights is not None:
+        w[number] = weights[order]
+    w, total = w[some], max(float(w[some].sum()), 1e-12)
+
+    def summed(rows: NDArray[np.bool_], values: Floats) -> Floats:
+        return np.bincount(of[rows], values[rows], count).astype(np.float64)
+
+    def mean(of_list: Floats, over: Floats) -> float:
+        return float((w * of_list[some] / over).sum() / total) if some.any() else float("nan")
+
+    return {
+        "ndcg@10": mean(summed(found, 1.0 / np.log2(at + 2.0)), best),
+        "recall@10": mean(summed(found, np.ones(len(of))), many[some]),
+        "map": mean(summed(at >= 0, nth / (at + 1.0)), many[some]),
+    }
 
 
 def mase(truth: Floats, answers: Floats, scale: Floats, weights: Floats | None = None) -> float:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from features.history import TIME_COLUMN
 from models.spec import TrainingSet
 from models.training.sets import Parts
 from schemas.errors import DealerIQError
@@ -68,9 +69,8 @@ def validate(data: TrainingSet, parts: Parts) -> Facts:
             for name in ("fit", "tune", "holdout")
             if np.ptp(y[getattr(parts, name)]) == 0
         ]
-    keys = [data.key(name) for name in spec.entity]
-    seen = set(zip(*keys, data.time.tolist(), strict=True))
-    if twice := len(data) - len(seen):
+    keys = list(spec.entity)
+    if twice := len(data) - _distinct(data, [*keys, TIME_COLUMN]):
         problems.append(f"{twice} rows are of the same {', '.join(spec.entity)} at the same time")
     gone = np.isnan(data.x[used]).mean(axis=0)
     missing = {each.name: round(float(gone[at]), 4) for at, each in enumerate(data.inputs)}
@@ -89,12 +89,16 @@ def validate(data: TrainingSet, parts: Parts) -> Facts:
         warnings.append(f"only {100 * share:.2f} % of the rows are positive")
     if problems:
         raise BadDataError(f"{spec.name}: " + "; ".join(problems))
-    entities = len(set(zip(*keys, strict=True)))
+    entities = _distinct(data, keys)
     rows = {name: len(getattr(parts, name)) for name in ("fit", "tune", "holdout")}
     cold = float(spec.cold(data)[used].mean())
     return Facts(
         rows, entities, cold, float(labels.mean()) if yes else None, float(labels.mean()), missing, warnings
     )
+
+
+def _distinct(data: TrainingSet, columns: list[str]) -> int:
+    return len(data.frame.select(columns).group_by(columns).aggregate([]))
 
 
 def _telling(data: TrainingSet, used: np.ndarray) -> list[tuple[str, float]]:

@@ -14,7 +14,7 @@ from models.runtime import RuntimeSettings, Session, open_registered
 from models.text import Encoder
 from schemas.errors import DealerIQError
 from streams.metrics import StageMeters
-from streams.scoring.served import FALLBACK, SERVING, SWAPS
+from streams.scoring.served import FALLBACK, tell_swap
 
 __all__ = ["MODEL", "IntentHead", "IntentHeads"]
 
@@ -82,11 +82,7 @@ class IntentHeads:
                 self._meters.error(error)
                 _log.error("the model of intents cannot be served; what was goes on", error=error.told)
                 return False
-            if held is not None:
-                SERVING.labels(MODEL, held, "champion").set(0)
-            SERVING.labels(MODEL, state.champion, "champion").set(1)
-            SWAPS.labels(MODEL).inc()
-            FALLBACK.labels(MODEL).set(0)
+            tell_swap(MODEL, held, state.champion)
             self._refused = ""
             self._current = IntentHead(session)  # the batch that runs keeps what it began with
             return True

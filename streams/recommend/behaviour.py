@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 from xxhash import xxh3_64_digest
 
+from models.recommend.decay import Decay
+from models.recommend.records import known_of
+from models.recommend.settings import RecommendSettings
 from streams.publishing import SubjectVector, VectorPublisher, moved
-from streams.recommend.decay import Decay
-from streams.recommend.records import known_of
-from streams.recommend.settings import RecommendSettings
 from streams.recommend.store import RecommendStore
 
 __all__ = ["BehaviourEmbedder", "BehaviourRun", "behaviour_vector"]

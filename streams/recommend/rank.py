@@ -1,35 +1,29 @@
 """From what is stored to what a dealer is recommended, and why.
 
-A candidate's score is √c · u. c, how well it goes with what the dealer ordered lately, is the sum of its
-cosines with each of those products; u is how many other dealers took it up lately. The root keeps a product
-that goes with everything from hiding what dealers really begin to sell. What the dealer has already is left
-out. Where that fills no page, what is popular follows: in the category that is asked for, or in the dealer's
-region, or everywhere.
+Candidates are ranked by their plain score, or by the model that the view offers (`ranker.py`). Where that fills
+no page, what is popular follows: in the category that is asked for, or in the dealer's region, or everywhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.recommend.dealers import stocked
-from streams.recommend.decay import EPOCH_S, Decay
-from streams.recommend.records import Items, field_of, known_of, listed_of
-from streams.recommend.settings import RecommendSettings
+from models.recommend.candidates import Candidates, Reading, ranked
+from models.recommend.decay import EPOCH_S
+from models.recommend.records import Items, field_of, known_of
+from models.recommend.settings import RecommendSettings
 from streams.recommend.store import Keys
 
-__all__ = ["Ranking", "Recommendation", "Recommendations", "Why"]
+__all__ = ["Ranker", "Ranking", "Recommendation", "Recommendations", "Why"]
 
 Commands = list[tuple[Any, ...]]
 Products = NDArray[np.uint64]
 
-_SEEDS = 400  # products that a dealer ordered last: a store sells so many within a week or two
-_CANDIDATES = 500
-_SHRINK = 5.0  # orders: a cosine of a product that was hardly ever ordered says little
 _REASONS = 3
 
 
@@ -67,133 +61,107 @@ class Recommendation:
 
 @dataclass(frozen=True, slots=True)
 class Recommendations:
-    """What a dealer is recommended. `at_ms` is the newest event folded; `known` whether the dealer ordered."""
+    """What a dealer is recommended. `at_ms` is the newest event folded; `known` whether the dealer ordered;
+    `model_version` what ranked them, None for the plain score.
+    """
 
     dealer_id: str
     at_ms: int
     known: bool
     items: list[Recommendation]
+    model_version: str | None = None
 
 
-@dataclass(slots=True)
-class _Scored:
-    """Candidates with their score and what speaks for them."""
+class Ranker(Protocol):
+    """What ranks candidates in the place of their plain score; `ModelRanker` is the model."""
 
-    items: Items
-    score: NDArray[np.float64]
-    uptake: NDArray[np.float64]
+    @property
+    def version(self) -> str:
+        """What it is called in an answer."""
+
+    def at(self, now_s: int) -> Callable[[Mapping[str, NDArray[np.float64]]], NDArray[np.float64]]:
+        """Return what scores `Candidates.columns` as of a time, s since 2000."""
 
 
 class Ranking:
     """Ranks for one project; `steps` does no input or output itself, so that any kind of client can run it."""
 
     def __init__(self, project: str, settings: RecommendSettings | None = None) -> None:
-        settings = settings or RecommendSettings()
-        self._keys, self._decay = Keys(project), Decay(settings.half_life_days)
-        self._stocked_s = settings.stocked_days * 86_400
+        self.keys, self._settings = Keys(project), settings or RecommendSettings()
 
     def steps(
-        self, dealer_id: str, limit: int, category: str | None = None
+        self, dealer_id: str, limit: int, category: str | None = None, ranker: Ranker | None = None
     ) -> Generator[Commands, list[Any], Recommendations]:
-        """Yield Redis commands that go together, be sent their replies, and return the recommendations."""
-        keys = self._keys
+        """Yield Redis commands that go together, be sent their replies, and return the recommendations.
+
+        `ranker` ranks for a dealer that has ordered before; there is nothing that it has learnt of another.
+        """
+        keys = self.keys
         names = ["uptake", "orders"] if category is None else ["uptake", f"category:{category}"]
-        pieces, told, lists = yield [
+        pieces, told, (uptake, popular) = yield [
             ("LRANGE", keys.known(dealer_id), 0, -1),
             ("HGET", keys.regions, dealer_id),
             ("HMGET", keys.lists, *names),
         ]
-        known = known_of(b"".join(pieces))
-        region = (told or b"").decode().partition(" ")[2] if category is None else ""
-        (uptake_s, uptake), (popular_s, popular) = map(listed_of, lists)
-        now_s = max(uptake_s, popular_s)
-        favourites = {f"category {category}" if category else "every region": popular["product"]}
-        seeds = _lately(known)
+        reading = Reading(known_of(b"".join(pieces)), uptake, popular, self._settings)
+        seeds, region = reading.seeds, (told or b"").decode().partition(" ")[2]
         commands: Commands = [("HMGET", keys.items, *map(field_of, seeds.tolist()))] if len(seeds) else []
         if region:
             commands.append(("HGET", keys.lists, f"region:{region}"))
         replies = (yield commands) if commands else []
-        if region:
-            favourites = {f"region {region}": listed_of(replies[-1])[1]["product"], **favourites}
-        seed_items = Items.unpack(seeds, replies[0] if len(seeds) else [])
-        near, strength = self._near(seed_items, now_s)
-        well_known = near[np.isin(near, uptake["product"])]
-        best = near[np.argsort(-strength, kind="stable")[:_CANDIDATES]]
-        wanted = np.unique(np.concatenate([best, well_known, *favourites.values()]))
-        has = known["product"][stocked(known, now_s, self._stocked_s)]
-        wanted = wanted[~np.isin(wanted, has)]
-        replies = (yield [("HMGET", keys.items, *map(field_of, wanted.tolist()))]) if len(wanted) else [[]]
-        scored = self._score(Items.unpack(wanted, replies[0]), near, strength, now_s)
-        chosen = _chosen(scored, favourites.values(), limit, category)
-        found = [self._told(scored, row, seed_items, favourites, now_s) for row in chosen]
-        return Recommendations(dealer_id, (now_s + EPOCH_S) * 1000, len(seeds) > 0, found)
-
-    def _near(self, seeds: Items, now_s: int) -> tuple[Products, NDArray[np.float64]]:
-        """The neighbours of what was ordered lately, ascending, with the sum of their shares."""
-        share = self._shares(seeds, now_s)
-        held = share > 0
-        names, which = np.unique(seeds.data["near"]["product"][held], return_inverse=True)
-        return names.astype(np.uint64), np.bincount(which, share[held], len(names)).astype(np.float64)
-
-    def _shares(self, seeds: Items, now_s: int) -> NDArray[np.float64]:
-        """Of each seed and neighbour, the cosine but for the neighbour's own norm."""
-        kept = self._decay.weight(now_s - seeds.data["at"].astype(np.int64))
-        norm = np.sqrt(seeds.data["orders"] * kept + _SHRINK)
-        shares: NDArray[np.float64] = seeds.data["near"]["together"] * (kept / norm)[:, None]
-        return shares
-
-    def _score(self, items: Items, near: Products, strength: NDArray[np.float64], now_s: int) -> _Scored:
-        kept = self._decay.weight(now_s - items.data["at"].astype(np.int64))
-        norm = np.sqrt(items.data["orders"] * kept + _SHRINK)
-        uptake = items.data["uptake"] * kept
-        together = np.zeros(len(items.tails))
-        if len(near):
-            at = np.searchsorted(near, items.products)
-            at[at == len(near)] = 0
-            together = np.where(near[at] == items.products, strength[at], 0.0)
-        return _Scored(items, np.sqrt(together / norm) * uptake, uptake)
-
-    def _told(
-        self, scored: _Scored, row: int, seeds: Items, favourites: Mapping[str, Products], now_s: int
-    ) -> Recommendation:
-        product = int(scored.items.products[row])
-        shares = np.where(seeds.data["near"]["product"] == product, self._shares(seeds, now_s), 0.0).sum(axis=1)
-        with_ = [i for i in np.argsort(-shares, kind="stable")[:_REASONS].tolist() if shares[i] > 0]
-        name = scored.items.name(row)
-        places = (place for place, some in favourites.items() if product in some)
-        return Recommendation(
-            name.product_id,
-            name.category,
-            round(float(scored.score[row]), 6),
-            Why(
-                tuple(seeds.name(i).product_id for i in with_),
-                round(float(scored.uptake[row]), 2),
-                next(places, None),
-            ),
+        wanted = reading.wanted(
+            Items.unpack(seeds, replies[0] if len(seeds) else []), replies[-1] if region else None
         )
+        favourites = {f"category {category}" if category else "every region": reading.popular}
+        if region and category is None:
+            favourites = {f"region {region}": reading.regional, **favourites}
+        replies = (yield [("HMGET", keys.items, *map(field_of, wanted.tolist()))]) if len(wanted) else [[]]
+        candidates = reading.candidates(Items.unpack(wanted, replies[0]))
+        if not len(seeds):
+            ranker = None
+        chosen = _chosen(candidates, favourites.values(), limit, category, ranker, reading.now_s)
+        found = [_told(candidates, row, score, favourites) for row, score in chosen]
+        version = None if ranker is None else ranker.version
+        return Recommendations(dealer_id, (reading.now_s + EPOCH_S) * 1000, len(seeds) > 0, found, version)
 
 
-def _lately(known: NDArray[Any]) -> Products:
-    """The products that a dealer ordered last, ascending; those of the same time by name."""
-    entries = known[known["ordered"] > 0]
-    if len(entries) > _SEEDS:
-        entries = entries[np.lexsort((entries["product"], -entries["ordered"].astype(np.int64)))[:_SEEDS]]
-    return np.sort(entries["product"])
+def _told(candidates: Candidates, row: int, score: float, favourites: Mapping[str, Products]) -> Recommendation:
+    product, name = candidates.items.products[row], candidates.items.name(row)
+    places = (place for place, some in favourites.items() if product in some)
+    return Recommendation(
+        name.product_id,
+        name.category,
+        round(score, 6),
+        Why(
+            tuple(candidates.with_what(row, _REASONS)),
+            round(float(candidates.uptake[row]), 2),
+            next(places, None),
+        ),
+    )
 
 
-def _chosen(scored: _Scored, popular: Iterable[Products], limit: int, category: str | None) -> list[int]:
-    """Rows of the recommendations: the best scores, then what is popular; ties by name."""
-    items = scored.items
-    fits = [bool(tail) and category in (None, items.name(row).category) for row, tail in enumerate(items.tails)]
-    order = np.lexsort((items.products, -scored.score))
-    chosen = [row for row in order.tolist() if scored.score[row] > 0 and fits[row]][:limit]
-    taken = set(chosen)
+def _chosen(
+    candidates: Candidates,
+    popular: Iterable[Products],
+    limit: int,
+    category: str | None,
+    ranker: Ranker | None,
+    now_s: int,
+) -> list[tuple[int, float]]:
+    """Rows of the recommendations with their scores: the best, then what is popular."""
+    items = candidates.items
+    fits = np.array([bool(tail) for tail in items.tails], np.bool_)
+    if category is not None:
+        fits[fits] = [items.name(row).category == category for row in np.flatnonzero(fits).tolist()]
+    rows, scores = ranked(candidates, fits, None if ranker is None else ranker.at(now_s))
+    chosen = list(zip(rows[:limit].tolist(), scores[:limit].tolist(), strict=True))
+    taken = {row for row, _ in chosen}
     for products in popular:
         at = np.searchsorted(items.products, products)
         for row, product in zip(at.tolist(), products.tolist(), strict=True):
             if len(chosen) >= limit:
                 return chosen
             if row < len(items.products) and items.products[row] == product and row not in taken and fits[row]:
-                chosen.append(row)
+                chosen.append((row, 0.0))
                 taken.add(row)
     return chosen

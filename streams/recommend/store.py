@@ -8,23 +8,24 @@ Keys, after the project and `:recommend:`:
 - `dealer:<id>:orders`: its last orders
 - `regions`: hash of dealer → time and region
 - `behaviours`: hash of dealer → digest of its orders, encoder and vector, as last published; not of the fold
+- `ranker`: hash of `version`, `description`, `onnx`: the model that ranks (`ranker.py`); not of the fold
 
-`records.py` and `dealers.py` say how they are packed.
+`models/recommend/records.py` and `dealers.py` say how they are packed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.recommend.records import Items, field_of
+from models.recommend.folding import Written
+from models.recommend.records import Items, field_of
 from streams.views.positioned import PositionedStore
 
-__all__ = ["Keys", "RecommendStore", "Written"]
+__all__ = ["Keys", "RecommendStore"]
 
 
 class Keys:
@@ -32,8 +33,8 @@ class Keys:
 
     def __init__(self, project: str) -> None:
         self._prefix = f"{project}:recommend"
-        self.items, self.lists, self.regions, self.behaviours = (
-            f"{self._prefix}:{name}" for name in ("items", "lists", "regions", "behaviours")
+        self.items, self.lists, self.regions, self.behaviours, self.ranker = (
+            f"{self._prefix}:{name}" for name in ("items", "lists", "regions", "behaviours", "ranker")
         )
 
     def known(self, dealer_id: str) -> str:
@@ -43,17 +44,6 @@ class Keys:
     def orders(self, dealer_id: str) -> str:
         """A dealer's last orders."""
         return f"{self._prefix}:dealer:{dealer_id}:orders"
-
-
-@dataclass
-class Written:
-    """What a batch writes. `known` is (dealer, piece, whether it takes the place of all others)."""
-
-    items: Items | None = None
-    lists: Mapping[str, bytes] = field(default_factory=dict)
-    known: Sequence[tuple[str, bytes, bool]] = ()
-    orders: Mapping[str, bytes] = field(default_factory=dict)
-    regions: Mapping[str, bytes] = field(default_factory=dict)
 
 
 class RecommendStore(PositionedStore):

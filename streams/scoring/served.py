@@ -24,7 +24,17 @@ from streams.metrics import REGISTRY, StageMeters
 from streams.scoring.following import follow
 from streams.scoring.scorer import Scorer
 
-__all__ = ["FALLBACK", "SERVING", "SWAPS", "FollowedModels", "Pair", "Served", "ServedModels", "Serving"]
+__all__ = [
+    "FALLBACK",
+    "SERVING",
+    "SWAPS",
+    "FollowedModels",
+    "Pair",
+    "Served",
+    "ServedModels",
+    "Serving",
+    "tell_swap",
+]
 
 _log = structlog.get_logger(__name__)
 _AGAIN_S = 30.0  # until a version that did not load is tried again: its folder may be on its way
@@ -49,6 +59,15 @@ REMOTE = Counter(
     "Batches for an endpoint (runtime.remote), by who answered: remote, local, or refused where nobody did",
     ["model", "outcome"], registry=REGISTRY,
 )  # fmt: skip
+
+
+def tell_swap(model: str, before: str | None, now: str) -> None:
+    """Say in the metrics that a champion took another's place, or came where there was none."""
+    if before is not None:
+        SERVING.labels(model, before, "champion").set(0)
+    SERVING.labels(model, now, "champion").set(1)
+    SWAPS.labels(model).inc()
+    FALLBACK.labels(model).set(0)
 
 
 class Serving(Protocol):

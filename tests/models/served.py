@@ -39,7 +39,7 @@ def made(name: str, lake: Path, root: Path, data: TrainingSet | None = None) -> 
         spec.name, version, spec.version, spec.entity, spec.subject_type, data.inputs, spec.outputs, spec.score,
         digest, data.as_of_ms,
     )  # fmt: skip
-    truth, at = data.y[parts.holdout], parts.holdout
+    truth, at = spec.truth(data, parts.holdout), parts.holdout
     return Made(
         str(save(root / name / version, told, onnx)), version, digest,
         spec.metrics(truth, fitted.predict(data.x[at])), spec.metrics(truth, spec.baseline(data, at)),

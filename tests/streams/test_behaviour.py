@@ -10,12 +10,12 @@ from redis import Redis
 
 from connectors.kafka import ensure_topics, partition_counts, producer
 from connectors.registry import Registry
+from models.recommend.decay import Decay
+from models.recommend.records import KNOWN
+from models.recommend.settings import RecommendSettings
 from schemas.codec import Decoder
 from streams.publishing import VectorPublisher, chunk_of
 from streams.recommend.behaviour import BehaviourEmbedder, behaviour_vector
-from streams.recommend.decay import Decay
-from streams.recommend.records import KNOWN
-from streams.recommend.settings import RecommendSettings
 from streams.recommend.store import RecommendStore, Written
 
 DAY = 86_400

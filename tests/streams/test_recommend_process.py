@@ -12,14 +12,17 @@ import uuid
 
 import pytest
 from confluent_kafka import TopicPartition
+from ranking_model import folder
 from recommend_world import NOW_MS, dealer, line
 
 from connectors.kafka import consumer, ensure_topics, producer, retrying
 from connectors.redis import connect
 from connectors.registry import Registry
 from dealeriq.client import AsyncDealerIQ, DealerIQ, RequestError
+from models.lifecycle_log import LifecycleLog
 from schemas.codec import Encoder
 from schemas.envelope import headers
+from streams.recommend.ranker import MODEL
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(600)]
 
@@ -61,6 +64,13 @@ class World:
                 self.redis.hset(f"{self.project}:position:recommend-view", f"{name}:{number}", end)
         reader.close()
 
+    def clear(self):
+        """End what runs, and leave nothing of the project."""
+        for name in list(self.running):
+            self.end(name, signal.SIGKILL)
+        for key in self.redis.scan_iter(f"{self.project}:*"):
+            self.redis.delete(key)
+
     def begin(self, name):
         command = [sys.executable, "-m", "dealeriq.processes", name]
         with (self.folder / f"{name}.log").open("ab") as log:
@@ -90,10 +100,7 @@ class World:
 def world(stack, tmp_path):
     made = World(stack, tmp_path)
     yield made
-    for name in list(made.running):
-        made.end(name, signal.SIGKILL)
-    for key in made.redis.scan_iter(f"{made.project}:*"):
-        made.redis.delete(key)
+    made.clear()
 
 
 def products(client, who, **more):
@@ -151,6 +158,64 @@ def test_orders_are_recommended_from_as_they_come_and_through_a_kill(world):
     gone = world.command(me)
     assert gone.returncode == 4
     assert "was not reached" in gone.stderr
+
+
+def test_a_champion_ranks_while_it_is_asked_and_a_rollback_gives_the_earlier_scores(alone, tmp_path, request):
+    """Versions are registered, promoted, broken and rolled back under requests: none fails, each is ranked."""
+    world = World(alone, tmp_path)
+    request.addfinalizer(world.clear)
+    mark, me = world.project, f"{world.project}-me"
+    # Of the products of others with mine, each was ordered more often than the one before.
+    lines = [
+        line(f"{mark}-{i}-{j}", k, f"{mark}-d{i}", product)
+        for j in range(6)
+        for i in range(j + 1)
+        for k, product in enumerate((f"{mark}-mine", f"{mark}-p{j}"))
+    ]
+    few_first = [f"{mark}-p{j}" for j in range(6)]
+    (first, most), (second, least) = folder(tmp_path), folder(tmp_path, most=False)
+    (broken, its) = folder(tmp_path, most=False, version="20170714-broken")
+    world.begin("recommend-view")
+    world.begin("http")
+    with DealerIQ(world.url) as client, LifecycleLog(alone.kafka, alone.registry) as log:
+        until(lambda: _answers(client))
+        world.send("orders", *lines, line(f"{mark}-m", 0, me, f"{mark}-mine"))
+        until(lambda: len(products(client, me)) == 6)
+        assert client.recommendations(me).model_version is None
+
+        def promote(where, told, known=False):
+            log.catch_up()
+            for stage in () if known else ("registered",):
+                log.write(
+                    MODEL, told.version, stage, "a test", cause=uuid.uuid4().hex, reason="training",
+                    artifact=str(where), sha256=told.sha256,
+                )  # fmt: skip
+            log.write(MODEL, told.version, "champion", "a test", cause=uuid.uuid4().hex, reason="gates")
+
+        def served(version):
+            """Answers until this version ranks; every one of them is whole."""
+
+            def ranked():
+                found = client.recommendations(me)
+                assert len(found.recommendations) == 6
+                return found if found.model_version == version else None
+
+            return until(ranked)
+
+        promote(first, most)
+        by_most = served(most.version)
+        assert [each.product_id for each in by_most.recommendations] == few_first[::-1]
+        promote(second, least)
+        by_least = served(least.version)
+        assert [each.product_id for each in by_least.recommendations] == few_first
+        assert by_least.recommendations[0].why.bought_with == [f"{mark}-mine"]
+        (broken / "model.onnx").write_bytes(b"cut short")
+        promote(broken, its)
+        promote(first, most, known=True)  # the log has named another meanwhile: who was served went on
+        again = served(most.version)
+        assert again.recommendations == by_most.recommendations
+        told = world.command(me, "--limit", "1")
+        assert f"ranked by next_best_products {most.version}" in told.stderr
 
 
 def _answers(client):

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.recommend.decay import Decay
-from streams.recommend.records import LISTED, NEIGHBOURS, Items, listed_of
+from models.recommend.decay import Decay
+from models.recommend.records import LISTED, NEIGHBOURS, Items, listed_of
 
 __all__ = ["Counts", "fold", "merged_list", "raised_list"]
 

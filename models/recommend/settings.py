@@ -31,5 +31,6 @@ class RecommendSettings(BaseModel):
         le=2,
         description="a vector that moved less than this, as 1 - cosine, is not published again",
     )
+    follow_s: float = Field(0.5, gt=0, description="how often it is looked at which model ranks, s")
     batch_records: int = Field(5_000, ge=1, description="most records folded together")
     poll_ms: int = Field(20, ge=1, description="longest wait to fill a batch, ms")

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest
 
-from streams.recommend.records import KNOWN, known_of
+from models.recommend.records import KNOWN, known_of
 
 __all__ = ["BASKETS", "PAIRED", "Baskets", "Known", "order_key", "stocked"]
 

@@ -1,0 +1,1 @@
+"""What recommendations are made of: the fold of orders, a dealer's candidates, what a model reads of them."""
