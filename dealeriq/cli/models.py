@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dealeriq.cli.models_export import app as export
+from dealeriq.cli.models_report import report
 
 if TYPE_CHECKING:
     from dealeriq.settings import Settings
@@ -26,6 +27,7 @@ app = typer.Typer(
     help="List, train, compare, promote and roll back models.", no_args_is_help=True, add_completion=False
 )
 app.add_typer(export, name="export")
+app.command()(report)
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 Execute = Annotated[bool, typer.Option("--execute", help="Do it; without, only what would be done is shown.")]
 Name = Annotated[str, typer.Argument(help="Name of the model.")]

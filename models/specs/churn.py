@@ -103,7 +103,9 @@ class Churn(ModelSpec):
 
         Recency alone, as a rule of thumb: nothing in a week, nothing in a month.
         """
-        quiet = _quiet(data)
+        from models.training.weekly import silence
+
+        quiet = silence(data)
         early = data.time <= data.time[at].min() - self.label.known_after_ms
         shares = [
             float(data.y[early & (quiet == level)].mean()) if (early & (quiet == level)).any() else 0.5
@@ -124,11 +126,3 @@ class Churn(ModelSpec):
     def cold(self, data: TrainingSet) -> NDArray[np.bool_]:
         """Return the dealers all of whose orders of 90 days came in the last 30."""
         return np.asarray(data.column("count_90d") == data.column("count_30d"))
-
-
-def _quiet(data: TrainingSet) -> NDArray[np.int64]:
-    """0 where something came in the last day, 1 in the last week, 2 in the last month, 3 longer ago."""
-    level = np.full(len(data), 3)
-    for step, window in ((2, "30d"), (1, "7d"), (0, "24h")):
-        level[np.nan_to_num(data.column(f"count_{window}")) > 0] = step
-    return level

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-from xxhash import xxh3_64_intdigest
 
 from models.inputs import Calendar, Code, Feature, Holidays, Input, Ratio
 from models.rules import InsightRule
@@ -81,25 +80,9 @@ class DemandForecast(ModelSpec):
 
     def rows(self, stream: Stream) -> pa.Table:
         """Return each active dealer's category once a week."""
-        days = stream.summed("orders", _KEYS, [])
-        number = _numbers(days)
-        time = days["event_time"].to_numpy()
-        first = np.full(number.max() + 1, np.iinfo(np.int64).max)
-        np.minimum.at(first, number, time)
-        end = (stream.until_ms or int(time.max())) + DAY_MS
-        one = np.searchsorted(number, np.arange(len(first)))
-        keys = {key: days[key].take(pa.array(one)) for key in _KEYS}
-        names = zip(*(column.to_pylist() for column in keys.values()), strict=True)
-        phase = np.array([xxh3_64_intdigest(" ".join(name).encode()) % 7 for name in names]) * DAY_MS
-        weeks = np.arange(int(time.min()) // _WEEK * _WEEK, end + 1, _WEEK)
-        entity = np.repeat(np.arange(len(first)), len(weeks))
-        at = np.tile(weeks, len(first)) + phase[entity]
-        place = np.searchsorted(number * (end + 2) + time, entity * (end + 2) + np.minimum(at, end))
-        last = time[np.maximum(place - 1, 0)] + DAY_MS
-        active = (first[entity] < at) & (at - last <= _ACTIVE)
-        keys = {key: column.take(pa.array(entity[active])) for key, column in keys.items()}
-        age = (at - first[entity])[active]
-        return pa.table({**keys, "event_timestamp": at[active], "age_ms": age})
+        from models.training.weekly import active_weeks
+
+        return active_weeks(stream, _KEYS, _ACTIVE)
 
     def labels(self, rows: pa.Table, stream: Stream) -> Floats:
         """Return the amount ordered in the seven days after."""
@@ -160,15 +143,6 @@ class DemandForecast(ModelSpec):
     def cold(self, data: TrainingSet) -> NDArray[np.bool_]:
         """Return the rows whose dealer began to sell the category less than four weeks before."""
         return np.asarray(data.frame["age_ms"].to_numpy() < _NEW)
-
-
-def _numbers(days: pa.Table) -> NDArray[np.int64]:
-    """Number the entities of rows that are sorted by them."""
-    changed = np.zeros(len(days), np.bool_)
-    for key in _KEYS:
-        codes = days[key].combine_chunks().dictionary_encode().indices.to_numpy()
-        changed[1:] |= codes[1:] != codes[:-1]
-    return np.cumsum(changed).astype(np.int64)
 
 
 def _resolved(each: Input, rows: pa.Table) -> Input:

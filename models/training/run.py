@@ -33,12 +33,14 @@ from models.export.parity import check
 from models.gates import Cost, Verdict, judge
 from models.inputs import InputsError
 from models.monitoring.reference import save_reference
+from models.report import save_report
 from models.runtime import Session
 from models.spec import Fitted, ModelSpec, TrainingSet
 from models.specs import spec as spec_of
 from models.training.child import answer
 from models.training.leaks import check_leaks
 from models.training.reference import draw_reference
+from models.training.report import report
 from models.training.sets import Parts, build, split
 from models.training.validation import Facts, validate
 from schemas.errors import DealerIQError
@@ -134,7 +136,7 @@ class _Training:
             onnx = fitted.to_onnx()
             parity = check(fitted, onnx, data.x[parts.holdout], job.seed)
             version = version_of(data.as_of_ms, onnx, data.inputs, spec.version)
-            truth, answers = data.y[parts.holdout], fitted.predict(data.x[parts.holdout])
+            truth, answers = spec.truth(data, parts.holdout), fitted.predict(data.x[parts.holdout])
             metrics = spec.metrics(truth, answers)
             folder = save(
                 self.folder / version, self._describe(data, parts, version, onnx, metrics, run_id), onnx
@@ -161,6 +163,13 @@ class _Training:
                 {**facts.numbers(), **fitted.facts(), **asdict(cost), "parity_largest": parity.largest},
                 self.warnings, round(time.monotonic() - self.began, 3),
             )  # fmt: skip
+            found = report(
+                spec, data, parts.holdout, answers, baseline,
+                {"facts": result.facts, "metrics": metrics, "naive": result.baseline,
+                 "champion": result.champion},
+                version=version, verdict=verdict.text, warnings=list(result.warnings), missing=facts.missing,
+            )  # fmt: skip
+            save_report(folder, found)
             self._finish(mlflow, result, data, facts, fitted)
             return result
         except BaseException as error:
@@ -221,7 +230,7 @@ class _Training:
         who = "dealer_id" if "dealer_id" in data.frame.column_names else spec.entity[0]
         _, groups = np.unique(data.key(who)[at].astype(str), return_inverse=True)
         return judge(
-            spec.metrics, spec.gate, spec.limits, data.y[at], answers, baseline, champion,
+            spec.metrics, spec.gate, spec.limits, spec.truth(data, at), answers, baseline, champion,
             groups.astype(np.int64),
             {name: rows[at] for name, rows in segments.items()}, cost, seed=self.job.seed,
         )  # fmt: skip

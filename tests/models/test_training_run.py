@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import asdict, replace
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,17 @@ import pytest
 from connectors.mlflow import Mlflow
 from connectors.settings import MlflowSettings
 from features.plan import load
+from models.artifact import ArtifactError
 from models.artifact import load as load_artifact
 from models.inputs import EventField
+from models.report import load_report
 from models.runtime import Session
 from models.spec import TrainingSet
 from models.specs.demand_forecast import DemandForecast
 from models.training import run as training
 from models.training.events import Stream
 from models.training.leaks import LeakError, check_leaks
+from models.training.report import calibration
 from models.training.run import Job, Result, TrainingBusyError
 from models.training.sets import build, split
 from models.training.validation import BadDataError, validate
@@ -70,6 +74,41 @@ def test_a_version_comes_out_with_its_run(first: tuple[Job, Result]) -> None:
     assert changed == [f"champion set to {found.version}"]
     assert mlflow.mirror("demand_forecast", {"champion": found.version}, {found.version: "champion"}) == []
     assert mlflow.mirror("demand_forecast", {}, {}) == [f"champion taken from {found.version}"]
+
+
+def test_a_version_keeps_a_report_by_new_entities_size_and_calendar(
+    first: tuple[Job, Result], lake: Path
+) -> None:
+    _, found = first
+    told = load_report(Path(found.folder))
+    parts = {each["part"]: each for each in told["slices"]}
+    assert {"all", "dealer=small", "dealer=large", "no holiday ahead", "weekend"} <= parts.keys()
+    assert parts["all"]["value"] == pytest.approx(found.metrics["wql"])
+    assert parts["all"]["naive"] == pytest.approx(found.baseline["wql"])
+    assert told["facts"]["rows_holdout"] == parts["all"]["rows"]
+    data = build(DemandForecast(), load(), lake)
+    at = split(data).holdout
+    days = [datetime.fromtimestamp(time / 1000, UTC).date() for time in data.time[at].tolist()]
+    weekend = np.array([day.weekday() >= 5 for day in days])
+    assert parts["weekend"]["rows"] == weekend.sum()
+    assert parts["weekend"]["mean"] == pytest.approx(data.y[at][weekend].mean(), abs=1e-3)
+    # The Fourth of July is the one holiday that the holdout's weeks may have ahead.
+    ahead = np.array([0 < (date(2017, 7, 4) - day).days <= 7 for day in days])
+    assert parts["no holiday ahead"]["rows"] == (~ahead).sum()
+    (Path(found.folder) / "report.json").write_text("{")
+    with pytest.raises(ArtifactError, match="cannot be read"):
+        load_report(Path(found.folder))
+
+
+def test_calibration_is_told_beside_what_came_true() -> None:
+    rng = np.random.default_rng(4)
+    p = rng.random(5_000)
+    truth = (rng.random(5_000) < p).astype(np.float64)
+    bins = calibration(truth, p)
+    assert sum(int(each["rows"]) for each in bins) == 5_000
+    assert all(abs(each["told"] - each["seen"]) < 0.08 for each in bins)
+    assert [each["told"] for each in bins] == sorted(each["told"] for each in bins)
+    assert max(abs(each["told"] - each["seen"]) for each in calibration(truth, p**4)) > 0.2
 
 
 def test_mlflow_answers_with_the_registered_model(first: tuple[Job, Result]) -> None:
