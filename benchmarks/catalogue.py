@@ -26,6 +26,7 @@ BENCHMARKS = (
     Benchmark(
         "recommend", "Recommendations, by what dealers order for the first time.", "benchmarks.recommend"
     ),
+    Benchmark("leads", "Leads learnt from one by one, beside a fixed model; River alone.", "benchmarks.leads"),
     Benchmark("agents", "Chats enriched, beside the raw encoder on the same texts.", "benchmarks.agents"),
     Benchmark(
         "models",

@@ -29,6 +29,7 @@ HOSTED: dict[str, tuple[str, int]] = {
     "insight-view": ("dealeriq.views.insights:run", 0),
     "inference": ("dealeriq.inference.process:run", 0),
     "graph-view": ("dealeriq.views.graph:run", 5),
+    "lead-view": ("dealeriq.views.leads:run", 5),
     "recommend-view": ("dealeriq.views.recommend:run", 5),
     "hybrid-view": ("dealeriq.views.hybrid:run", 5),
     "player": ("dealeriq.demo.playing:run", 0),

@@ -46,6 +46,7 @@ from models.settings import (
 from schemas.errors import DealerIQError
 from streams.agents.settings import AgentSettings
 from streams.hybrid.settings import HybridSettings
+from streams.leads.settings import LeadSettings
 from streams.scoring.settings import InsightSettings, ScoringSettings
 
 __all__ = [
@@ -180,6 +181,7 @@ class Settings(BaseSettings):
     scoring: ScoringSettings = Field(default_factory=lambda: ScoringSettings())
     insights: InsightSettings = Field(default_factory=lambda: InsightSettings())
     inference: InferenceSettings = Field(default_factory=lambda: InferenceSettings())
+    leads: LeadSettings = Field(default_factory=lambda: LeadSettings())
     recommend: RecommendSettings = Field(default_factory=lambda: RecommendSettings())
     lake: LakeSettings = Field(default_factory=lambda: LakeSettings())
     verify: VerifySettings = Field(default_factory=lambda: VerifySettings())

@@ -18,6 +18,7 @@ __all__ = [
     "HYBRID",
     "IMAGES",
     "INFERENCE",
+    "LEADS",
     "LINES",
     "PROCESSES",
     "RECOMMENDING",
@@ -34,6 +35,8 @@ FIRST = ("flink-jobs", "feature-view", "http")
 SCORING = ("score-view", "insight-view")
 LINES = ("line-scorer",)
 """What scores order lines, with scoring.lines beside scoring.enabled."""
+LEADS = ("lead-view",)
+"""What scores leads, with leads.enabled."""
 RECOMMENDING = ("recommend-view",)
 PROCESSES = (
     *FIRST,
@@ -103,6 +106,7 @@ class System:
             *(HYBRID if settings.hybrid.enabled else ()),
             *(SCORING if settings.scoring.enabled else ()),
             *(LINES if settings.scoring.enabled and settings.scoring.lines else ()),
+            *(LEADS if settings.leads.enabled else ()),
             *(RECOMMENDING if settings.recommend.enabled else ()),
             *(INFERENCE if settings.inference.enabled else ()),
             *(["warehouse"] if settings.warehouse.every_s is not None else []),

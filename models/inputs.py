@@ -21,6 +21,7 @@ __all__ = [
     "CALENDAR",
     "Calendar",
     "Code",
+    "Coefficient",
     "EventField",
     "Feature",
     "Holidays",
@@ -98,6 +99,16 @@ class EventField(Input):
     def value(self, columns: Columns, time_ms: Longs, before: Mapping[str, Floats]) -> Floats:
         """Return the field."""
         return _numbers(columns[event_column(self.field)])
+
+
+@dataclass(frozen=True)
+class Coefficient(EventField):
+    """A coefficient of the model itself as it was when it answered: of a model that learns as it goes.
+
+    It travels with the score, so that the answer can be repeated; it is no reason for it.
+    """
+
+    kind: ClassVar[str] = "coefficient"
 
 
 @dataclass(frozen=True)
@@ -201,7 +212,7 @@ class Code(Input):
 
 
 _KINDS: dict[str, type[Input]] = {
-    each.kind: each for each in (Feature, EventField, Ratio, Log, Calendar, Holidays, Code)
+    each.kind: each for each in (Feature, EventField, Coefficient, Ratio, Log, Calendar, Holidays, Code)
 }
 
 

@@ -176,7 +176,14 @@ def _catalogue() -> Mapping[str, Topic]:
     declared = [
         _declare("orders", "dealer_id", "sales", source, of_orders, inbound=True),
         _declare("chats", "dealer_id", "care", source, "chat-agent lake", inbound=True),
-        _declare("feedback", "dealer_id", "care", source, "label-view ranking-view flink lake", inbound=True),
+        _declare(
+            "feedback",
+            "dealer_id",
+            "care",
+            source,
+            "label-view lead-view ranking-view flink lake",
+            inbound=True,
+        ),
         _declare(
             "products",
             "product_id",
@@ -213,9 +220,20 @@ def _catalogue() -> Mapping[str, Topic]:
             inbound=True,
         ),
         _declare("promotions", "dealer_id", "sales", source, "lake", inbound=True),
-        _declare("chats.enriched", "dealer_id", "care", "chat-agent", "label-view flink lake"),
+        _declare("chats.enriched", "dealer_id", "care", "chat-agent", "label-view lead-view flink lake"),
         _declare("labels", "dealer_id", "models", "label-view", "trainer lake"),
-        _declare("scores", "dealer_id", "models", "score-view line-scorer", "flink lake"),
+        _declare("scores", "dealer_id", "models", "score-view line-scorer lead-view", "flink lake"),
+        # What the online model of leads learns from. One partition, kept for ever: the model is a fold of all
+        # of it in order, and so the same wherever it is folded.
+        _declare(
+            "leads.labelled",
+            "dealer_id",
+            "models",
+            "lead-view",
+            "lead-view lake",
+            partitions=1,
+            forever=True,
+        ),
         _declare("insights", "dealer_id", "models", "flink", "insight-view apps lake"),
         _declare(
             "embeddings",
@@ -241,7 +259,7 @@ def _catalogue() -> Mapping[str, Topic]:
             "model",
             "models",
             "trainer people",
-            "trainer score-view line-scorer recommend-view console",
+            "trainer score-view line-scorer lead-view recommend-view console",
             partitions=1,
             forever=True,
         ),

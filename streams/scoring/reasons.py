@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.artifact import Description
+from models.inputs import Coefficient
 from models.runtime import Session
 
 __all__ = ["contributions", "reference", "strongest"]
@@ -36,9 +37,10 @@ def contributions(session: Session, vectors: Vectors, answers: Vectors) -> NDArr
     """
     rows, width = vectors.shape
     usual = reference(session.description)
+    own = [isinstance(each, Coefficient) for each in session.description.inputs]
     asked = np.repeat(vectors, width, axis=0).reshape(rows, width, width)
     at = np.arange(width)
-    asked[:, at, at] = usual
+    asked[:, at, at] = np.where(own, vectors, usual)  # a coefficient of the model itself explains nothing
     without = session.run(asked.reshape(rows * width, width)).reshape(rows, width, -1)
     moved = answers[:, None, :].astype(np.float64) - without.astype(np.float64)
     return np.nan_to_num(moved, nan=0.0, posinf=0.0, neginf=0.0)

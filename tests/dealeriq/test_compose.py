@@ -17,7 +17,7 @@ from dealeriq.runtime.services.kafka import BROKER_OPTIONS
 from dealeriq.runtime.services.neo4j import SERVER_OPTIONS as GRAPH_OPTIONS
 from dealeriq.runtime.services.redis import SERVER_OPTIONS
 from dealeriq.settings import Settings, load
-from dealeriq.system import GRAPH, HYBRID, IMAGES, INFERENCE, RECOMMENDING, REINDEX, SCORING, SEARCH
+from dealeriq.system import GRAPH, HYBRID, IMAGES, INFERENCE, LEADS, RECOMMENDING, REINDEX, SCORING, SEARCH
 from dealeriq.system import PROCESSES as STARTED
 
 ROOT = Path(__file__).parents[2]
@@ -31,7 +31,7 @@ LISTENS = {
     "verifier": {9400}, "trainer": {9400}, "embed-agent": {9400}, "image-agent": {9400}, "search": {9400, 8010},
     "reindex-agent": {9400},
     "score-view": {9400}, "graph-view": {9400}, "recommend-view": {9400}, "hybrid-view": {9400},
-    "insight-view": {9400},
+    "insight-view": {9400}, "lead-view": {9400},
     "line-scorer": {9400}, "inference": {9400, 8020, 8021},
     "flink-jobs": {9400},
     "postgres": {5432}, "mlflow": {5000}, "prometheus": {9090}, "grafana": {3000}, "qdrant": {6333},
@@ -49,9 +49,18 @@ def kafka_listeners() -> dict[str, int]:
 
 
 def test_every_process_of_the_system_is_there_under_its_name() -> None:
-    assert {*STARTED, *SEARCH, *SCORING, *RECOMMENDING, *INFERENCE, *GRAPH, *IMAGES, *REINDEX, *HYBRID} <= set(
-        OURS
-    )
+    assert {
+        *STARTED,
+        *SEARCH,
+        *SCORING,
+        *RECOMMENDING,
+        *LEADS,
+        *INFERENCE,
+        *GRAPH,
+        *IMAGES,
+        *REINDEX,
+        *HYBRID,
+    } <= set(OURS)
     for name in OURS:
         assert SERVICES[name]["command"] == ["python", "-m", "dealeriq.processes", name]
         assert name in PROCESSES

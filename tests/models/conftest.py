@@ -11,11 +11,17 @@ from models.spec import Fitted, ModelSpec, TrainingSet
 from models.specs import specs
 from models.training.sets import Parts, build, split
 from tests.models.chats import write_jargon
+from tests.models.lead_talk import write_talk
 from tests.models.prices import write_prices
 from tests.models.shelves import write_shelves
 from tests.models.year import write_year
 
-LAKES = {"price_response": write_prices, "chat_intent": write_jargon, "next_best_products": write_shelves}
+LAKES = {
+    "price_response": write_prices,
+    "chat_intent": write_jargon,
+    "lead_score": write_talk,
+    "next_best_products": write_shelves,
+}
 """Models that learn from other things than the year's lines tell."""
 
 

@@ -1,0 +1,78 @@
+"""The process `lead-view`: leads, scored as they are written, and the model that learns what became of them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from connectors.kafka import ensure_topics, producer
+from connectors.redis import connect
+from connectors.registry import Registry
+from dealeriq.settings import Settings
+from features.plan import load as load_plan
+from models.lifecycle import Lifecycle
+from models.lifecycle_log import LifecycleLog
+from streams.leads.scorer import STAGE, LeadModels
+from streams.leads.store import LeadStore, LearnerStore
+from streams.leads.weights import Weights
+from streams.views.lead_learner import TOPIC, LeadLearner
+from streams.views.lead_view import LeadView
+from streams.views.runner import ViewRunner
+from streams.views.view import View
+
+__all__ = ["run"]
+
+
+def run(settings: Settings, stop: threading.Event) -> None:
+    """Score leads and learn from their outcomes until `stop`. One of the two views that fails ends both."""
+    project, leads = settings.features.project, settings.leads
+    registry = Registry(settings.registry)
+    models = LeadModels(load_plan(project=project), settings.runtime, STAGE)
+    weights = Weights()
+    schemas = ("scores", TOPIC)
+
+    def schema_ids() -> dict[str, int]:
+        known = registry.register_all(list(schemas))
+        return {name: known[f"{name}-value"] for name in schemas}
+
+    view = LeadView(
+        LeadStore(connect(settings.redis), project, leads.keep_days),
+        models, weights, producer(settings.kafka, linger_ms=0), registry.schema, schema_ids,
+    )  # fmt: skip
+    learner = LeadLearner(LearnerStore(connect(settings.redis), project), registry.schema, weights)
+    learner.positions()  # the first lead is scored with what was learnt before
+    ensure_topics(settings.kafka, [*view.topics, *schemas, f"{TOPIC}.dlq"])
+    failures: list[BaseException] = []
+
+    def runner(each: View) -> Callable[[], None]:
+        def keep() -> None:
+            try:
+                ViewRunner(
+                    settings.kafka, each, stop=stop, batch_records=leads.batch_records,
+                    poll_ms=settings.features.poll_ms, group=f"{project}-{each.name}",
+                ).run()  # fmt: skip
+            except BaseException as error:
+                failures.append(error)
+                stop.set()
+
+        return keep
+
+    with LifecycleLog(settings.kafka, settings.registry) as log:
+
+        def catch_up() -> Lifecycle:
+            log.catch_up()
+            return log.registry
+
+        beside = [
+            threading.Thread(
+                target=models.follow, args=(catch_up, settings.scoring.follow_s, stop), name="lifecycle"
+            ),
+            threading.Thread(target=runner(learner), name=learner.name),
+        ]
+        for each in beside:
+            each.start()
+        runner(view)()
+        for each in beside:
+            each.join(30.0)
+    if failures:
+        raise failures[0]

@@ -1,0 +1,88 @@
+"""From conversations as they stand to scores: one batch through one version. Pure, but for the clock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from features.plan import Plan
+from models.artifact import ArtifactError, Description
+from models.inputs import EventField, event_column
+from models.leads import COEFFICIENTS, NAMES
+from models.runtime import Session
+from schemas.ids import derived_id
+from streams.scoring.served import FollowedModels
+from streams.scoring.version import About, Version
+
+__all__ = ["STAGE", "SUBJECT", "Lead", "LeadModels", "LeadScorer"]
+
+STAGE, SUBJECT = "lead-view", "lead"
+
+
+class Lead(NamedTuple):
+    """A conversation after one of its messages; `cause_id` is the record that brought it."""
+
+    dealer_id: str
+    conversation_id: str
+    cause_id: str
+    event_time: int
+    vector: tuple[float, ...]
+
+
+class LeadScorer(Version):
+    """One version of a model of leads. Raises ArtifactError for one that reads what a lead has not."""
+
+    def __init__(
+        self, session: Session, plan: Plan, *, shadow: bool = False, decided_at: int = -1, share: float = 0.0
+    ) -> None:
+        super().__init__(session, plan, shadow=shadow, decided_at=decided_at, share=share)
+        known = {event_column(each) for each in (*NAMES, *COEFFICIENTS)}
+        for each in session.description.inputs:
+            if missing := [name for name in each.columns() if name not in known]:
+                raise ArtifactError(f"{self.named} reads {missing[0]}, which a lead has not")
+
+    @staticmethod
+    def serves(told: Description) -> bool:
+        """Whether a model is about leads."""
+        return told.subject_type == SUBJECT and all(
+            isinstance(each, EventField) or not each.columns() for each in told.inputs
+        )
+
+    def score(self, leads: Sequence[Lead], coefficients: Sequence[float]) -> list[dict[str, Any]]:
+        """Return the scores as the topic `scores` has them; the coefficients travel among the features."""
+        if not leads:
+            return []
+        began = time.perf_counter()
+        columns: dict[str, Any] = {
+            event_column(name): [each.vector[at] for each in leads] for at, name in enumerate(NAMES)
+        }
+        columns |= {
+            event_column(name): [value] * len(leads)
+            for name, value in zip(COEFFICIENTS, coefficients, strict=True)
+        }
+        times = np.array([each.event_time for each in leads], np.int64)
+        vectors = self.session.vectors(columns, times)
+        answers = self.session.run(vectors)
+        latency_ms = (time.perf_counter() - began) * 1000
+        prefix = f"{self.model}/{self.version}"
+        abouts = [
+            About(
+                derived_id(prefix, each.conversation_id, each.event_time, each.cause_id),
+                each.dealer_id, each.conversation_id,
+                {"dealer_id": each.dealer_id, "conversation_id": each.conversation_id},
+                each.cause_id, each.event_time, not self.shadow,
+            )
+            for each in leads
+        ]  # fmt: skip
+        records = self._records(abouts, vectors, answers, latency_ms)
+        self._read(records, () if self.shadow else range(len(records)), vectors, answers)
+        return records
+
+
+class LeadModels(FollowedModels[LeadScorer]):
+    """The models of leads."""
+
+    kind = LeadScorer
