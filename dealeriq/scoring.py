@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from typing import Any
 
+import redis.exceptions
 import structlog
 
 from connectors.kafka import ensure_topics, producer
@@ -15,6 +17,8 @@ from features.latest import LatestReader
 from features.plan import load as load_plan
 from models.lifecycle import Lifecycle
 from models.lifecycle_log import LifecycleLog
+from streams.scoring.price_board import prices_key
+from streams.scoring.prices import PriceScorer
 from streams.scoring.served import ServedModels
 from streams.scoring.store import ScoreStore
 from streams.views.runner import ViewRunner
@@ -33,13 +37,15 @@ def keep_scoring(settings: Settings, stop: threading.Event) -> None:
     that the store holds is scored once, as it is now.
     """
     plan = load_plan(project=settings.features.project)
-    redis, registry = connect(settings.redis), Registry(settings.registry)
+    store, registry = connect(settings.redis), Registry(settings.registry)
     models = ServedModels(plan, settings.runtime)
+    prices = _ShownPrices(store, plan.project, models)
     ensure_topics(settings.kafka, ["scores"])
     schema_id = registry.register_all(["scores"])["scores-value"]
     with LifecycleLog(settings.kafka, settings.registry) as log:
 
         def catch_up() -> Lifecycle:
+            prices.show()
             log.catch_up()
             return log.registry
 
@@ -58,7 +64,7 @@ def keep_scoring(settings: Settings, stop: threading.Event) -> None:
                 continue
             _log.info("scoring", topics=topics)
             view = ScoreView(
-                ScoreStore(redis, plan.project), LatestReader(redis, plan), models, plan, topics,
+                ScoreStore(store, plan.project), LatestReader(store, plan), models, plan, topics,
                 producer(settings.kafka, linger_ms=0), registry.schema, lambda: schema_id, settings.scoring,
             )  # fmt: skip
             runner = ViewRunner(
@@ -72,6 +78,24 @@ def keep_scoring(settings: Settings, stop: threading.Event) -> None:
             runner.run()
         with contextlib.suppress(RuntimeError):
             follower.join(5.0)
+
+
+class _ShownPrices:
+    """What the champion of prices knows, kept where HTTP reads it."""
+
+    def __init__(self, redis: Any, project: str, models: ServedModels) -> None:
+        self._redis, self._key, self._models, self._shown = redis, prices_key(project), models, ""
+
+    def show(self) -> None:
+        """Show another version than the last; a store that is away gets it the next time."""
+        for each in self._models.current().values():
+            if isinstance(each.champion, PriceScorer) and each.champion.version != self._shown:
+                try:
+                    self._redis.set(self._key, each.champion.board.dump())
+                except redis.exceptions.RedisError as error:
+                    _log.warning("prices cannot be shown yet", error=str(error))
+                else:
+                    self._shown = each.champion.version
 
 
 class _Restart:

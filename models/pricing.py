@@ -15,8 +15,13 @@ from numpy.typing import NDArray
 
 from schemas.errors import DealerIQError
 
-__all__ = ["Advice", "Effect", "MarginError", "Response", "advise", "responses"]
+__all__ = ["ASSUMED", "Advice", "Effect", "MarginError", "Response", "advise", "responses"]
 
+ASSUMED = (
+    "from prices as they were set, not from an experiment: displays and mailers went with many of them. Try a "
+    "change at some dealers first"
+)
+"""What goes with every advice."""
 _STEP = 0.01
 _LEAST_GAIN = 0.005
 """A gain below half a per cent is none: a price has to be printed, too."""

@@ -143,11 +143,14 @@ def _history(settings: Settings, session: Session, score: dict[str, Any], days: 
     own = {each.columns()[0]: each.name for each in told.inputs if isinstance(each, EventField)}
     last_ms = score["event_time"] - 1 if own else score["event_time"]
     times = np.array([last_ms - back * _DAY_MS for back in range(days, -1, -1)], np.int64)
+    plan = load_plan()
+    if not told.views or any(not set(plan.views[view].entity) <= score["entity"].keys() for view in told.views):
+        return []  # what it reads is no feature of what was scored
     keys = {key: [value] * len(times) for key, value in score["entity"].items()}
     rows = pa.table({**keys, "event_timestamp": times})
     try:
         root = lake_at(settings.lake, settings.data_dir)
-        with History(load_plan(), told.features, root, until_ms=int(times[-1])) as history:
+        with History(plan, told.features, root, until_ms=int(times[-1])) as history:
             frame = history.of(rows)
     except LakeError as error:
         print(f"dealeriq: the features' history cannot be shown: {error.told}", file=sys.stderr)

@@ -20,10 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["NoPricesError", "command"]
 
 _MODEL, _VIEW = "price_response", "dealer_category_orders"
-_ASSUMED = (
-    "from prices as they were set, not from an experiment: displays and mailers went with many of them. Try a "
-    "change at some dealers first"
-)
 
 
 class NoPricesError(DealerIQError):
@@ -59,7 +55,7 @@ def command(
     Example: dealeriq prices 367 --margin 0.25
     """
     from dealeriq.settings import load
-    from models.pricing import advise, responses
+    from models.pricing import ASSUMED, advise, responses
 
     settings = load()
     session = _champion(settings)
@@ -75,12 +71,12 @@ def command(
     if as_json:
         rows = [{**asdict(each), "sold_30d": _plain(sold.get(each.response.group))} for each in found]
         typer.echo(
-            json.dumps({"version": session.version, "margin": margin, "assumed": _ASSUMED, "groups": rows})
+            json.dumps({"version": session.version, "margin": margin, "assumed": ASSUMED, "groups": rows})
         )
         return
     for each in sorted(found, key=lambda each: -each.gain.expected * _weight(sold, each)):
         typer.echo(_line(each, sold.get(each.response.group)))
-    print(f"dealeriq: {_MODEL} {session.version}, {_ASSUMED}", file=sys.stderr)
+    print(f"dealeriq: {_MODEL} {session.version}, {ASSUMED}", file=sys.stderr)
 
 
 def _champion(settings: Settings) -> Session:

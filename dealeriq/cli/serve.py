@@ -30,6 +30,7 @@ def run(**overrides: object) -> None:
     from dealeriq.http.forward import Forwarder
     from dealeriq.http.graph import GraphSource
     from dealeriq.http.insights import InsightSource
+    from dealeriq.http.prices import PriceSource
     from dealeriq.http.recommendations import RecommendationSource
     from dealeriq.http.server import listen, serve
     from dealeriq.http.settings import HttpSettings
@@ -56,4 +57,5 @@ def run(**overrides: object) -> None:
         insights=InsightSource(source.redis, plan.project),
         recommendations=RecommendationSource(source.redis, plan.project, settings.recommend),
         graph=GraphSource(settings.graph),
+        prices=PriceSource(source.redis, plan.project, source),
     )

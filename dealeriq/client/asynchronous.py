@@ -22,6 +22,7 @@ from dealeriq.client.core import (
     insights_call,
     many_call,
     plan_call,
+    prices_call,
     recommendations_call,
     search_call,
     similar_dealers_call,
@@ -35,6 +36,7 @@ from dealeriq.client.types import (
     Insight,
     InsightPage,
     Plan,
+    Prices,
     Recommendations,
     SearchAnswer,
     SimilarDealers,
@@ -142,6 +144,10 @@ class AsyncDealerIQ:
     ) -> Recommendations:
         """Return products that a dealer does not have yet, the best first, each with why."""
         return await self._send(recommendations_call(dealer_id, limit, category))
+
+    async def prices(self, dealer_id: str, *, margin: float | None = None, most: float = 0.2) -> Prices:
+        """Return the price elasticities of what a dealer sells, and the changes that earn most."""
+        return await self._send(prices_call(dealer_id, margin, most))
 
     async def bought_together(self, product_id: str, *, limit: int = 10) -> BoughtTogether:
         """Return the products that orders hold with one more often than chance says, the surest first.

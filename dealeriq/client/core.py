@@ -31,6 +31,7 @@ from dealeriq.client.types import (
     Health,
     InsightPage,
     Plan,
+    Prices,
     Recommendations,
     SearchAnswer,
     SimilarDealers,
@@ -47,6 +48,7 @@ __all__ = [
     "insights_call",
     "many_call",
     "plan_call",
+    "prices_call",
     "recommendations_call",
     "search_call",
     "similar_dealers_call",
@@ -209,6 +211,12 @@ def recommendations_call(dealer_id: str, limit: int, category: str | None) -> Ca
     params = {"limit": str(limit)} | ({} if category is None else {"category": category})
     path = f"/v1/recommendations/{quote(dealer_id, safe='')}"
     return Call("GET", path, Recommendations.model_validate, params)
+
+
+def prices_call(dealer_id: str, margin: float | None, most: float) -> Call[Prices]:
+    """Ask which price changes are worth it to a dealer."""
+    params = {"most": str(most)} | ({} if margin is None else {"margin": str(margin)})
+    return Call("GET", f"/v1/dealers/{quote(dealer_id, safe='')}/prices", Prices.model_validate, params)
 
 
 def bought_together_call(product_id: str, limit: int) -> Call[BoughtTogether]:

@@ -22,6 +22,7 @@ from dealeriq.client.core import (
     insights_call,
     many_call,
     plan_call,
+    prices_call,
     recommendations_call,
     search_call,
     similar_dealers_call,
@@ -35,6 +36,7 @@ from dealeriq.client.types import (
     Insight,
     InsightPage,
     Plan,
+    Prices,
     Recommendations,
     SearchAnswer,
     SimilarDealers,
@@ -164,6 +166,14 @@ class DealerIQ:
         Raises RequestError, UnavailableError.
         """
         return self._send(recommendations_call(dealer_id, limit, category))
+
+    def prices(self, dealer_id: str, *, margin: float | None = None, most: float = 0.2) -> Prices:
+        """Return the price elasticities of what a dealer sells, and the changes that earn most.
+
+        `margin` is the gross margin at the usual price, a share: gross profit is maximised, else revenue.
+        `most` is the largest change that is advised. Raises RequestError, UnavailableError.
+        """
+        return self._send(prices_call(dealer_id, margin, most))
 
     def bought_together(self, product_id: str, *, limit: int = 10) -> BoughtTogether:
         """Return the products that orders hold with one more often than chance says, the surest first.

@@ -17,6 +17,7 @@ __all__ = [
     "Insight",
     "InsightPage",
     "Plan",
+    "Prices",
     "Reason",
     "Recommendation",
     "RecommendationReason",
@@ -213,6 +214,58 @@ class Recommendations(_Answer):
     known: bool
     model_version: str | None = None
     recommendations: list[Recommendation]
+
+
+class Effect(_Answer):
+    """A relative change with its 95 % interval: 0.1 is ten per cent more."""
+
+    expected: float
+    low: float
+    high: float
+
+
+class Sold(_Answer):
+    """What was sold in 30 days."""
+
+    amount: float
+    quantity: float
+
+
+class GroupPrice(_Answer):
+    """A product group: its elasticity within [`low`, `high`], and the price change that earns most.
+
+    `change` is relative to the usual price, 0 to keep it; `gain` is of what was maximised. `lowest` and
+    `highest` are prices over the usual one within which nine in ten were seen; where `estimated` is false its
+    own prices hardly moved. `why` says the reason in words.
+    """
+
+    group: str
+    elasticity: float
+    low: float
+    high: float
+    lowest: float
+    highest: float
+    estimated: bool
+    change: float
+    quantity: Effect
+    revenue: Effect
+    gain: Effect
+    why: str
+    sold_30d: Sold
+
+
+class Prices(_Answer):
+    """What a dealer's prices could earn, the largest gain first; `version` is the model's, None without one.
+
+    `at_ms` is the moment that the sales of 30 days end at; `assumed` goes with every advice.
+    """
+
+    dealer_id: str
+    at_ms: int = Field(alias="at")
+    version: str | None
+    margin: float | None
+    assumed: str
+    groups: list[GroupPrice]
 
 
 class Companion(_Answer):

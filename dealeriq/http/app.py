@@ -19,6 +19,7 @@ from dealeriq.http.graph import GraphSource
 from dealeriq.http.handlers import Answer, Handlers, Request, StreamAnswer
 from dealeriq.http.insights import InsightSource
 from dealeriq.http.multiplex import StoreUnavailableError
+from dealeriq.http.prices import PriceSource
 from dealeriq.http.problems import ProblemError, nearest
 from dealeriq.http.recommendations import RecommendationSource
 from dealeriq.http.routes import ROUTES, Route
@@ -52,10 +53,11 @@ class Application:
         stopping: Callable[[], bool] = lambda: False,
         recommendations: RecommendationSource | None = None,
         graph: GraphSource | None = None,
+        prices: PriceSource | None = None,
     ) -> None:
         self._settings, self._source, self._search, self._graph = settings, source, search, graph
         forward = None if search is None else search.forward
-        self._handlers = Handlers(settings, source, forward, insights, stopping, recommendations, graph)
+        self._handlers = Handlers(settings, source, forward, insights, stopping, recommendations, graph, prices)
         self._meters = StageMeters("http")
         # (number of segments, the fixed first two) leaves one pattern to try, or a few that end otherwise.
         self._table: dict[tuple[int, str, str], dict[tuple[str, ...], dict[str, Route]]] = {}

@@ -16,6 +16,7 @@ from dealeriq.http.graph import GraphSource, Question
 from dealeriq.http.insights import InsightSource, cursor_of, limit_of
 from dealeriq.http.multiplex import StoreUnavailableError
 from dealeriq.http.openapi import document
+from dealeriq.http.prices import PriceSource
 from dealeriq.http.problems import KINDS, ProblemError, nearest
 from dealeriq.http.recommendations import RecommendationSource
 from dealeriq.http.routes import MANY_BODY, ROUTES
@@ -103,9 +104,10 @@ class Handlers:
         stopping: Callable[[], bool] = lambda: False,
         recommendations: RecommendationSource | None = None,
         graph: GraphSource | None = None,
+        prices: PriceSource | None = None,
     ) -> None:
         self._insights, self._stopping, self._recommendations = insights, stopping, recommendations
-        self._graph = graph
+        self._graph, self._prices = graph, prices
         self._settings, self._source, self._catalogue = settings, source, source.catalogue
         self._forward = forward
         self._event_clock: int | None = None
@@ -226,6 +228,13 @@ class Handlers:
         if self._recommendations is None:
             raise ProblemError("not-found", "This service reads no recommendations.")
         return Answer(await self._recommendations.answer(request.parameters[0], request.query()))
+
+    async def prices(self, request: Request) -> Answer:
+        """Which price changes are worth it to a dealer."""
+        if self._prices is None:
+            raise ProblemError("not-found", "This service reads no prices.")
+        found = await self._prices.answer(request.parameters[0], request.query(), self._moment(None))
+        return Answer(found)
 
     async def plan(self, request: Request) -> Answer:
         """The plan."""

@@ -78,6 +78,33 @@ def _count(meaning: str) -> dict[str, Any]:
     return {"type": "integer", "description": meaning}
 
 
+_EFFECT = {
+    "type": "object",
+    "required": ["expected", "low", "high"],
+    "properties": {name: {"type": "number"} for name in ("expected", "low", "high")},
+    "description": "a relative change with its 95 % interval: 0.1 is ten per cent more",
+}
+_GROUP_PRICE: dict[str, Any] = {
+    "group": {"type": "string"},
+    "elasticity": {"type": "number", "description": "per cent of quantity for one per cent of price"},
+    "low": {"type": "number", "description": "lower end of the elasticity's 95 % interval"},
+    "high": {"type": "number", "description": "upper end of it"},
+    "lowest": {"type": "number", "description": "price over the usual one: nine in ten were above"},
+    "highest": {"type": "number", "description": "nine in ten were below"},
+    "estimated": {"type": "boolean", "description": "false: its own prices hardly moved"},
+    "change": {"type": "number", "description": "advised, relative to the usual price; 0 is to keep it"},
+    "quantity": _EFFECT,
+    "revenue": _EFFECT,
+    "gain": _EFFECT,
+    "why": {"type": "string", "description": "the reason in words"},
+    "sold_30d": {
+        "type": "object",
+        "required": ["amount", "quantity"],
+        "properties": {"amount": {"type": "number"}, "quantity": {"type": "number"}},
+        "description": "what the dealer sold of the group in 30 days",
+    },
+}
+
 SCHEMAS: dict[str, Any] = {
     "BoughtTogether": _graph_answer(
         "product_id",
@@ -169,6 +196,23 @@ SCHEMAS: dict[str, Any] = {
                 "items": {"$ref": "#/components/schemas/Recommendation"},
             },
         },
+    },
+    "Prices": {
+        "type": "object",
+        "required": ["dealer_id", "at", "version", "margin", "assumed", "groups"],
+        "properties": {
+            "dealer_id": {"type": "string"},
+            "at": _AT,
+            "version": {"type": ["string", "null"], "description": "of the model; null where there is none"},
+            "margin": {"type": ["number", "null"]},
+            "assumed": {"type": "string", "description": "what goes with every advice"},
+            "groups": {"type": "array", "items": {"$ref": "#/components/schemas/GroupPrice"}},
+        },
+    },
+    "GroupPrice": {
+        "type": "object",
+        "required": list(_GROUP_PRICE),
+        "properties": _GROUP_PRICE,
     },
     "Recommendation": {
         "type": "object",

@@ -182,6 +182,20 @@ ROUTES: tuple[Route, ...] = (
         guarded=True,
     ),
     Route(
+        "prices",
+        "GET",
+        "/v1/dealers/{dealer_id}/prices",
+        "prices",
+        "Price elasticities of what a dealer sells, and the change that earns most, with 95 % intervals",
+        ("malformed-request", "unauthorized", "store-unavailable"),
+        {
+            "margin": "gross margin at the usual price, a share: earn profit, not revenue",
+            "most": "largest change to advise, a share; default: 0.2",
+        },
+        answer="Prices",
+        guarded=True,
+    ),
+    Route(
         "recommendations",
         "GET",
         "/v1/recommendations/{dealer_id}",

@@ -13,6 +13,7 @@ from dealeriq.http.app import Application
 from dealeriq.http.forward import Forwarder
 from dealeriq.http.graph import GraphSource
 from dealeriq.http.insights import InsightSource
+from dealeriq.http.prices import PriceSource
 from dealeriq.http.recommendations import RecommendationSource
 from dealeriq.http.settings import HttpSettings
 from dealeriq.http.source import FeatureSource
@@ -48,6 +49,7 @@ def serve(
     insights: InsightSource | None = None,
     recommendations: RecommendationSource | None = None,
     graph: GraphSource | None = None,
+    prices: PriceSource | None = None,
 ) -> None:
     """Serve until SIGINT or SIGTERM; requests in flight get 5 seconds to finish, and streams end at once."""
     servers: list[uvicorn.Server] = []
@@ -64,6 +66,7 @@ def serve(
             stopping=stopping,
             recommendations=recommendations,
             graph=graph,
+            prices=prices,
         ),
         loop="uvloop",
         http="httptools",

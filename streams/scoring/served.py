@@ -22,6 +22,7 @@ from models.runtime import RuntimeSettings, Session, open_registered
 from schemas.errors import DealerIQError
 from streams.metrics import REGISTRY, StageMeters
 from streams.scoring.following import follow
+from streams.scoring.prices import PriceScorer
 from streams.scoring.scorer import Scorer
 
 __all__ = [
@@ -184,6 +185,10 @@ class FollowedModels(Generic[S]):
             challenger = self._scorer(registry, state, state.challenger, shadow=True)
         return Pair(champion, challenger, _decision_id(registry, state.name, champion.decided_at))
 
+    def _kind_of(self, told: Description) -> type[S] | None:
+        """What runs a model; None for one of another stage."""
+        return self.kind if self.kind.serves(told) else None
+
     def _scorer(self, registry: Lifecycle, state: ModelState, version: str, *, shadow: bool) -> S | None:
         decided = _decided_at(registry, state.name, version, "challenger" if shadow else "champion")
         held = self._current.get(state.name)
@@ -199,11 +204,12 @@ class FollowedModels(Generic[S]):
             session = self._sessions.get(key)
             if session is None:
                 session = open_registered(state, version, self._settings, _count_remote)
-            if not self.kind.serves(session.description):
+            kind = self._kind_of(session.description)
+            if kind is None:
                 self._foreign.add(key)
                 return None
             share = state.share if shadow else 0.0
-            scorer = self.kind(session, self._plan, shadow=shadow, decided_at=decided, share=share)
+            scorer = kind(session, self._plan, shadow=shadow, decided_at=decided, share=share)
         except DealerIQError as error:
             self._failed[key] = time.monotonic()
             self._meters.error(error)
@@ -231,9 +237,12 @@ class FollowedModels(Generic[S]):
 
 
 class ServedModels(FollowedModels[Scorer]):
-    """The models of entities."""
+    """The models of entities, and of prices."""
 
     kind = Scorer
+
+    def _kind_of(self, told: Description) -> type[Scorer] | None:
+        return PriceScorer if PriceScorer.serves(told) else super()._kind_of(told)
 
 
 def _count_remote(model: str, outcome: str) -> None:
