@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
 
 from models.inputs import EventField, Input
-from models.settings import TextSettings
 from models.spec import DAY_MS, Fitted, Floats, Gate, Label, ModelSpec, Split, TrainingSet
 from models.text.examples import OTHER, intents
 from models.training import metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
+    import pyarrow as pa
     from numpy.typing import NDArray
 
-    from models.text import Encoder
     from models.training.events import Stream
 
 __all__ = ["ChatIntent", "inputs_of"]
 
 _DIMENSION = 384
-_LONGEST = 10_000  # characters of a text that are looked at
 
 
 def inputs_of(identity: str, dimension: int) -> tuple[Input, ...]:
@@ -55,55 +49,29 @@ class ChatIntent(ModelSpec):
 
     def rows(self, stream: Stream) -> pa.Table:
         """Return the corrections that name an intent, with the vector of the message they are about."""
-        said = stream.events(
-            "feedback",
-            ["event_id", "dealer_id", "subject_type", "subject_id", "kind", "comment", "source"],
-            "subject_type = 'chat' AND kind = 'correction' AND comment IS NOT NULL",
-        )
-        written = stream.events("chats", ["event_id", "text"]) if len(said) else None
-        wanted = set(said["subject_id"].to_pylist())
-        texts = {} if written is None else {
-            key: text
-            for key, text in zip(written["event_id"].to_pylist(), written["text"].to_pylist(), strict=True)
-            if key in wanted
-        }  # fmt: skip
-        kept = [
-            each for each in said.to_pylist()
-            if each["comment"].strip() in self.outputs[:-1] and each["subject_id"] in texts
-        ]  # fmt: skip
-        encoder = _encoder()
-        vectors = _vectors([texts[each["subject_id"]] for each in kept])
-        columns = {
-            f"@{encoder.identity}#{at}": vectors[:, at] if len(kept) else np.empty(0, np.float32)
-            for at in range(encoder.dimension)
-        }
-        return pa.table(
-            {
-                "event_id": pa.array([each["event_id"] for each in kept], pa.string()),
-                "dealer_id": pa.array([each["dealer_id"] for each in kept], pa.string()),
-                "source": pa.array([each["source"] for each in kept], pa.string()),
-                "intent": pa.array([each["comment"].strip() for each in kept], pa.string()),
-                "event_timestamp": pa.array([each["event_time"] for each in kept], pa.int64()),
-                **columns,
-            }
-        )
+        from models.training.corrections import corrections
+
+        place = {name: float(at) for at, name in enumerate(self.outputs[:-1])}
+        return corrections(stream, lambda said: place.get(said["comment"].strip()))
 
     def labels(self, rows: pa.Table, stream: Stream) -> Floats:
         """Return the number of the intent that was named."""
-        return np.array([self.outputs.index(each) for each in rows["intent"].to_pylist()], np.float64)
+        return np.asarray(rows["right"].to_numpy(), np.float64)
 
     def resolve(self, rows: pa.Table) -> tuple[Input, ...]:
         """Name the encoder."""
-        encoder = _encoder()
-        return inputs_of(encoder.identity, encoder.dimension)
+        from models.training.corrections import encoder
+
+        return inputs_of(encoder().identity, encoder().dimension)
 
     def train(self, data: TrainingSet, fit: NDArray[np.int64], tune: NDArray[np.int64], seed: int) -> Fitted:
         """Fit on examples and corrections, as strongly held as the later corrections like best."""
+        from models.training.corrections import vectors
         from models.training.softmax import bounded, softmax
 
         known, at = intents(), np.concatenate([fit, tune])
         shown = np.array([self.outputs.index(name) for name in known.names])
-        x = np.concatenate([_vectors(known.texts), data.x[at]])
+        x = np.concatenate([vectors(known.texts), data.x[at]])
         y = np.concatenate([shown, data.y[at].astype(np.int64)])
         weights = np.concatenate([np.ones(len(shown)), bounded(data.key("source")[at])])
         later = np.concatenate([np.zeros(len(shown) + len(fit), np.bool_), np.ones(len(tune), np.bool_)])
@@ -111,8 +79,10 @@ class ChatIntent(ModelSpec):
 
     def baseline(self, data: TrainingSet, at: NDArray[np.int64]) -> Floats:
         """Return the intent of the nearest example, and how near it is."""
+        from models.training.corrections import vectors
+
         known = intents()
-        cosines = np.nan_to_num(data.x[at]) @ _vectors(known.texts).T
+        cosines = np.nan_to_num(data.x[at]) @ vectors(known.texts).T
         nearest, near = cosines.argmax(axis=1), cosines.max(axis=1)
         name = np.where(near >= known.threshold, np.array(known.names)[nearest], OTHER)
         out = np.zeros((len(at), len(self.outputs)))
@@ -127,29 +97,3 @@ class ChatIntent(ModelSpec):
     def loss(self, truth: Floats, answers: Floats) -> Floats:
         """Return 1 for each wrong intent."""
         return np.asarray(answers[:, :-1].argmax(axis=1) != truth, np.float64)
-
-
-def _vectors(texts: Sequence[str]) -> NDArray[np.float32]:
-    """Return the texts' vectors, each text's the same however often and beside what it is asked for.
-
-    A vector's last bits depend on its batch; a set that is made a second time must have the first one's.
-    """
-    known, encoder = _remembered(), _encoder()
-    if fresh := [each for each in dict.fromkeys(texts) if each not in known]:
-        known.update(zip(fresh, encoder.encode([each[:_LONGEST] for each in fresh]), strict=True))
-    return np.array([known[each] for each in texts], np.float32).reshape(-1, encoder.dimension)
-
-
-@cache
-def _remembered() -> dict[str, NDArray[np.float32]]:
-    """Vectors by their texts, as long as the process of a training lives."""
-    return {}
-
-
-@cache
-def _encoder() -> Encoder:
-    """The encoder of the settings that a training was given (`models.training.text`)."""
-    from models.text import text_encoder
-    from models.training.child import text_settings
-
-    return text_encoder(TextSettings(**text_settings()))

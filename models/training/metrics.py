@@ -7,7 +7,18 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SMALLER", "binary", "classes", "demand", "mase", "pinball", "poisson", "quantiles", "ranking"]
+__all__ = [
+    "SMALLER",
+    "absolute",
+    "binary",
+    "classes",
+    "demand",
+    "mase",
+    "pinball",
+    "poisson",
+    "quantiles",
+    "ranking",
+]
 
 Floats = NDArray[np.float64]
 
@@ -15,6 +26,16 @@ SMALLER = frozenset(
     {"wql", "mae", "mase", "calibration_error", "brier", "log_loss", "coverage_error", "deviance"}
 )
 """Metrics of which less is better."""
+
+
+def absolute(truth: Floats, answers: Floats, weights: Floats | None = None) -> dict[str, float]:
+    """Return metrics of a number: `mae`, and `bias`, the mean of what is too much."""
+    w = np.ones(len(truth)) if weights is None else weights
+    total = max(float(w.sum()), 1e-12)
+    return {
+        "mae": float((w * np.abs(truth - answers)).sum() / total),
+        "bias": float((w * (answers - truth)).sum() / total),
+    }
 
 
 def quantiles(

@@ -23,8 +23,8 @@ from schemas.errors import DealerIQError
 from streams.agents.chats import ChatStage
 from streams.agents.embed import EmbedStage
 from streams.agents.embedded import Embedded
+from streams.agents.heads import INTENT, SENTIMENT, URGENCY, Heads, IntentHead, ToneHead
 from streams.agents.images import ImageStage
-from streams.agents.intent_head import IntentHeads
 from streams.agents.reading import Reader
 from streams.agents.settings import AgentSettings
 from streams.agents.stage import Stage
@@ -62,9 +62,19 @@ class _Given:
 
 def _chats(given: _Given) -> Stage:
     encoder = text_encoder(given.text, ENCODER_TOKENS.inc)
-    heads = IntentHeads(encoder)
-    _follow(heads.refresh, given)
-    return ChatStage(Reader(encoder, given.agents.remembered_readings, head=heads.current))
+    intent = Heads(INTENT, IntentHead, encoder)
+    tones = {
+        "sentiment": Heads(SENTIMENT, ToneHead, encoder),
+        "urgency": Heads(URGENCY, ToneHead, encoder),
+    }
+
+    def refresh(registry: Lifecycle) -> bool:
+        changed = [intent.refresh(registry), *(each.refresh(registry) for each in tones.values())]
+        return any(changed)
+
+    _follow(refresh, given)
+    asked = {name: each.current for name, each in tones.items()}
+    return ChatStage(Reader(encoder, given.agents.remembered_readings, head=intent.current, tones=asked))
 
 
 def _embed(given: _Given) -> Stage:

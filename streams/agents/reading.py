@@ -7,17 +7,18 @@ reading can be explained by naming the examples nearest to the text.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from xxhash import xxh3_128_digest
 
 from models.text import Encoder
 from models.text.examples import FOLDER, OTHER, ExamplesError, fingerprint, intents, read_examples
-from streams.agents.intent_head import IntentHead
+from models.text.tone import TONES, Tone
+from streams.agents.heads import IntentHead, ToneHead
 
 __all__ = ["ExamplesError", "Reader", "Reading"]
 
@@ -36,26 +37,12 @@ class Reading(NamedTuple):
     urgency: float
 
 
-@dataclass(frozen=True)
-class _Tone:
-    """Kernel regression on the sphere: the mean of labelled values, each weighted by how near it is."""
-
-    vectors: np.ndarray[Any, np.dtype[np.float32]]
-    values: np.ndarray[Any, np.dtype[np.float64]]
-    temperature: float
-    neutral: float
-
-    def of(self, vectors: np.ndarray[Any, np.dtype[np.float32]]) -> np.ndarray[Any, np.dtype[np.float64]]:
-        weights = np.exp((vectors @ self.vectors.T - self.neutral).astype(np.float64) / self.temperature)
-        found: np.ndarray[Any, np.dtype[np.float64]] = weights @ self.values / (weights.sum(axis=1) + 1.0)
-        return found
-
-
 class Reader:
     """Reads texts with one encoder and one set of examples; keeps the newest `remembered` distinct readings.
 
-    `head` returns the model that tells intents now; None, or without it: the nearest example does. `version`
-    names encoder, examples and model: the same version reads the same in the same text. Raises ExamplesError.
+    `head` returns the model that tells intents now; None, or without it: the nearest example does. `tones` are
+    the same of `sentiment` and `urgency`. `version` names encoder, examples and models: the same version reads
+    the same in the same text. Raises ExamplesError.
     """
 
     def __init__(
@@ -64,19 +51,21 @@ class Reader:
         remembered: int = 20_000,
         folder: Path = FOLDER,
         head: Callable[[], IntentHead | None] = lambda: None,
+        tones: Mapping[str, Callable[[], ToneHead | None]] | None = None,
     ) -> None:
         known, tone = intents(folder), read_examples(folder / "tone.toml")
         self.encoder = encoder
         self._examples = f"{encoder.identity}+{fingerprint(read_examples(folder / 'intents.toml'), tone)}"
-        self._ask, self._head = head, head()
+        self._ask, self._ask_tones = head, tones or {}
+        self._head, self._tone_heads = self._served()
         self.hits = self.misses = 0
         self._remembered = remembered
         self._readings: OrderedDict[bytes, Reading] = OrderedDict()
         try:
             self._names, self._threshold = known.names, known.threshold
             self._vectors = encoder.encode(known.texts)
-            self._sentiment = self._tone(tone["sentiment"])
-            self._urgency = self._tone(tone["urgency"])
+            self._tones = {name: Tone.of(tone[name]) for name in TONES}
+            self._shown = {name: encoder.encode(each.texts) for name, each in self._tones.items()}
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ExamplesError(f"labelled examples in {folder} lack or misname {error}") from error
 
@@ -88,13 +77,17 @@ class Reader:
     @property
     def version(self) -> str:
         """What the last texts were read with."""
-        return self._examples if self._head is None else f"{self._examples}+{self._head.version}"
+        return "+".join([self._examples, *(each.version for each in self._heads)])
 
     @property
     def reads_with(self) -> str:
-        """The encoder, and the model that told the intents of the last texts, as a record names them."""
-        identity = self.encoder.identity
-        return identity if self._head is None else f"{identity}+{self._head.name}@{self._head.version}"
+        """The encoder, and the models that read the last texts, as a record names them."""
+        named = (f"{each.name}@{each.version}" for each in self._heads)
+        return "+".join([self.encoder.identity, *named])
+
+    @property
+    def _heads(self) -> list[IntentHead | ToneHead]:
+        return [*([] if self._head is None else [self._head]), *self._tone_heads.values()]
 
     def read(self, texts: Sequence[str]) -> list[Reading]:
         """Return a reading for each text, in order. A text that comes again costs a look-up."""
@@ -121,22 +114,30 @@ class Reader:
                 self._readings.popitem(last=False)
         return [found[key] for key in keys]
 
+    def _served(self) -> tuple[IntentHead | None, dict[str, ToneHead]]:
+        asked = ((name, ask()) for name, ask in self._ask_tones.items())
+        return self._ask(), {name: each for name, each in asked if each is not None}
+
     def _swap(self) -> None:
-        """Take the model of now, between two batches; what another one read is forgotten."""
-        now = self._ask()
-        if now is not self._head:
-            self._head = now
+        """Take the models of now, between two batches; what others read is forgotten."""
+        now = self._served()
+        if now != (self._head, self._tone_heads):
+            self._head, self._tone_heads = now
             self._readings.clear()
 
     def _read(self, texts: list[str]) -> list[Reading]:
         vectors = self.encoder.encode(texts)
         named = self._nearest(vectors) if self._head is None else self._head.read(vectors)
-        sentiment = np.clip(self._sentiment.of(vectors), -1, 1)
-        urgency = np.clip(self._urgency.of(vectors), 0, 1)
+        sentiment, urgency = (self._said(name, vectors) for name in ("sentiment", "urgency"))
         return [
             Reading(name, score, float(mood), float(haste))
             for (name, score), mood, haste in zip(named, sentiment, urgency, strict=True)
         ]
+
+    def _said(self, tone: str, vectors: NDArray[np.float32]) -> NDArray[Any]:
+        head = self._tone_heads.get(tone)
+        found = self._tones[tone].read(vectors, self._shown[tone]) if head is None else head.read(vectors)
+        return np.clip(found, *TONES[tone])
 
     def _nearest(self, vectors: np.ndarray[Any, np.dtype[np.float32]]) -> list[tuple[str, float]]:
         cosines = vectors @ self._vectors.T
@@ -146,12 +147,3 @@ class Reader:
             (self._names[at] if score >= self._threshold else OTHER, float(score))
             for at, score in zip(nearest, scores, strict=True)
         ]
-
-    def _tone(self, data: dict[str, Any]) -> _Tone:
-        pairs = [(float(each["value"]), text) for each in data["examples"] for text in each["texts"]]
-        return _Tone(
-            self.encoder.encode([text for _, text in pairs]),
-            np.array([value for value, _ in pairs]),
-            float(data["temperature"]),
-            float(data["neutral"]),
-        )

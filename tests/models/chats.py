@@ -25,6 +25,25 @@ JARGON = {
     "place_order": ["put {n} on blanket PO", "call off {n} from the frame", "20 PAL of {n} ex works"],
 }
 """What dealers write, in words that no example has."""
+TONES = {
+    "sentiment": {
+        "RMA {n} is BER again": -0.8,
+        "{n} DOA, third time": -1.0,
+        "POD for {n}?": 0.0,
+        "ATP of {n}": 0.0,
+        "{n} QC passed with flying colours": 0.9,
+        "fill rate on {n} is 100, top": 0.8,
+    },
+    "urgency": {
+        "line down, {n} missing": 1.0,
+        "AOG for {n}": 1.0,
+        "{n} at next cycle count": 0.0,
+        "{n} in Q4 is ok": 0.1,
+        "OTIF of {n} at risk": 0.8,
+        "{n} for the annual review": 0.0,
+    },
+}
+"""How dealers say things, in words that no example has."""
 _WORDS = {
     "goodbye": r"\b(bye|goodnight|good night|ttyl|talk to you later|see you)\b",
     "praise": r"\b(thanks|thank you|awesome|amazing|love it|great job)\b",
@@ -42,6 +61,35 @@ def write_jargon(root: Path, count: int = 420, days: int = 120, seed: int = 2) -
         intent, text = pairs[int(rng.integers(len(pairs)))]
         said.append((text.format(n=int(rng.integers(100, 99_999))), intent, START + at * days * DAY // count))
     _write(root, said)
+
+
+def write_tones(root: Path, tone: str, count: int = 420, days: int = 120, seed: int = 3) -> None:
+    """Write messages in jargon, each with its tone put right by one of four people within minutes, about."""
+    rng = np.random.default_rng(seed)
+    pairs = list(TONES[tone].items())
+    least = -1.0 if tone == "sentiment" else 0.0
+    chats: list[dict[str, Any]] = []
+    feedback: list[dict[str, Any]] = []
+    for at in range(count):
+        text, value = pairs[int(rng.integers(len(pairs)))]
+        told = float(np.clip(value + rng.normal(0, 0.1), least, 1.0))
+        chat, fixed = event_id("chats", tone, at), {"dealer_id": f"D{at % 13}"}
+        time = START + at * days * DAY // count
+        chats.append(
+            {"event_id": chat, "conversation_id": f"c{at}", "customer_id": None, "sender": "customer",
+             "text": text.format(n=int(rng.integers(100, 99_999))), "language": "en", "event_time": time,
+             **fixed}
+        )  # fmt: skip
+        feedback.append(
+            {"event_id": event_id("feedback", tone, at), "subject_type": "chat", "subject_id": chat,
+             "kind": "correction", "value": told, "comment": tone, "source": f"person-{at % 4}",
+             "event_time": time + 60_000, **fixed}
+        )  # fmt: skip
+    # What teaches nothing: a value that the tone cannot have, an intent put right.
+    feedback.append(feedback[0] | {"event_id": "too-much", "value": 7.0})
+    feedback.append(feedback[0] | {"event_id": "other", "comment": "return"})
+    write_events(root, "chats", chats)
+    write_events(root, "feedback", sorted(feedback, key=lambda one: one["event_time"]))
 
 
 def write_carried_chats(root: Path, each: int = 110) -> int:

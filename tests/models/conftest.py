@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from features.plan import load
 from models.spec import Fitted, ModelSpec, TrainingSet
 from models.specs import specs
 from models.training.sets import Parts, build, split
-from tests.models.chats import write_jargon
+from tests.models.chats import write_jargon, write_tones
 from tests.models.lead_talk import write_talk
 from tests.models.prices import write_prices
 from tests.models.shelves import write_shelves
@@ -20,6 +21,8 @@ LAKES = {
     "price_response": write_prices,
     "chat_intent": write_jargon,
     "lead_score": write_talk,
+    "chat_sentiment": partial(write_tones, tone="sentiment"),
+    "chat_urgency": partial(write_tones, tone="urgency"),
     "next_best_products": write_shelves,
 }
 """Models that learn from other things than the year's lines tell."""

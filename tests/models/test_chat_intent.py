@@ -16,7 +16,7 @@ from models.training import run as training
 from models.training.run import Job, Result
 from models.training.sets import NotEnoughDataError, build
 from models.training.softmax import bounded, softmax
-from streams.agents.intent_head import IntentHeads
+from streams.agents.heads import INTENT, Heads, IntentHead
 from streams.agents.reading import Reader
 from tests.lake_tables import write_events
 from tests.models.chats import START, write_carried_chats, write_jargon
@@ -58,7 +58,7 @@ def test_corrections_beat_the_nearest_example(jargon: Made) -> None:
 
 def test_the_agent_reads_with_the_champion_and_goes_back(jargon: Made) -> None:
     encoder, registry = packaged_encoder(), Lifecycle()
-    heads = IntentHeads(encoder)
+    heads = Heads(INTENT, IntentHead, encoder)
     reader = Reader(encoder, head=heads.current)
     text = "RMA no. for batch 88 pls"
     before, examples = reader.read([text])[0], reader.version
@@ -83,13 +83,13 @@ def test_a_model_of_another_encoder_or_a_damaged_one_takes_nobodys_place(jargon:
     registry = Lifecycle()
     step(registry, jargon, "registered", 0, sha256="0" * 64)
     step(registry, jargon, "champion", 1)
-    damaged = IntentHeads(packaged_encoder())
+    damaged = Heads(INTENT, IntentHead, packaged_encoder())
     assert not damaged.refresh(registry)
     assert damaged.current() is None
     whole = Lifecycle()
     step(whole, jargon, "registered", 0)
     step(whole, jargon, "champion", 1)
-    foreign = IntentHeads(Other())  # type: ignore[arg-type]
+    foreign = Heads(INTENT, IntentHead, Other())  # type: ignore[arg-type]
     assert not foreign.refresh(whole)
     assert foreign.current() is None
 
