@@ -15,12 +15,16 @@ from models.lifecycle_log import LifecycleLog
 from streams.leads.scorer import STAGE, LeadModels
 from streams.leads.store import LeadStore, LearnerStore
 from streams.leads.weights import Weights
+from streams.metrics import StageMeters
+from streams.scoring.following import follow
 from streams.views.lead_learner import TOPIC, LeadLearner
 from streams.views.lead_view import LeadView
 from streams.views.runner import ViewRunner
 from streams.views.view import View
 
 __all__ = ["run"]
+
+_LOOK_S = 0.2
 
 
 def run(settings: Settings, stop: threading.Event) -> None:
@@ -43,6 +47,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
     learner.positions()  # the first lead is scored with what was learnt before
     ensure_topics(settings.kafka, [*view.topics, *schemas, f"{TOPIC}.dlq"])
     failures: list[BaseException] = []
+    looked = threading.Event()
 
     def runner(each: View) -> Callable[[], None]:
         def keep() -> None:
@@ -63,14 +68,24 @@ def run(settings: Settings, stop: threading.Event) -> None:
             log.catch_up()
             return log.registry
 
+        def refresh(known: Lifecycle) -> bool:
+            changed = models.refresh(known)
+            looked.set()
+            return changed
+
         beside = [
             threading.Thread(
-                target=models.follow, args=(catch_up, settings.scoring.follow_s, stop), name="lifecycle"
+                target=follow,
+                name="lifecycle",
+                args=(refresh, catch_up, settings.scoring.follow_s, stop, StageMeters(STAGE)),
             ),
             threading.Thread(target=runner(learner), name=learner.name),
         ]
         for each in beside:
             each.start()
+        # Who begins without having asked would pass over leads for which there is a champion.
+        while not looked.wait(_LOOK_S) and not stop.is_set():
+            pass
         runner(view)()
         for each in beside:
             each.join(30.0)
