@@ -85,6 +85,7 @@ def _agent(name: str, nice: int = 0) -> Callable[[Settings], None]:
             metrics_port=_metrics_port(),
             redis=settings.redis,
             image=settings.image,
+            refresh=settings.embeddings.refresh,
         )
         if code:
             raise SystemExit(code)

@@ -191,10 +191,13 @@ class MonitorSettings(BaseModel):
 
 
 class EmbeddingSettings(BaseModel):
-    """The watch over vectors: how often, by which windows, and how many false alarms are borne."""
+    """Refreshes of vectors, and the watch over them: its windows, and how many false alarms are borne."""
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
 
+    refresh: Literal["never", "weekly", "biweekly", "monthly"] = Field(
+        "weekly", description="how often agents look at everything again, and encode what their encoder lacks"
+    )
     monitor: bool = Field(
         True, description="whether the trainer's process watches vectors, too, where search is enabled"
     )

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import sys
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from dealeriq.settings import Settings
 
 __all__ = ["app"]
 
 app = typer.Typer(
-    help="Watch the vectors: how far each week is from the reference, and how much two encoders agree.",
+    help="Watch the vectors: how far each week is from the reference, how far encoders agree; refresh them.",
     no_args_is_help=True,
     add_completion=False,
 )
@@ -80,6 +83,61 @@ def drift(
     newest = {(each.kind, each.encoder): each.alarm for each in found if each.monitor == "shift"}
     if any(newest.values()):
         raise typer.Exit(1)
+
+
+@app.command()
+def refresh(
+    execute: Annotated[
+        bool, typer.Option("--execute", help="Do it; without, only say what would be encoded.")
+    ] = False,
+    wait: Annotated[float, typer.Option(help="Longest wait for the agents, s.", min=1)] = 3_600.0,
+    as_json: Json = False,
+) -> None:
+    """Encode what the topics hold and the encoder in use lacks; what has not changed is not encoded again.
+
+    The agents do it between the changes that come, and by themselves on the schedule embeddings.refresh. Some
+    texts are encoded to measure the encoder's rate. Vectors of the graph and of what dealers order are computed
+    again on their own schedules, and by `dealeriq graph embed`.
+
+    Example: dealeriq embeddings refresh --execute --json
+    """
+    from dealeriq.settings import load
+
+    settings = load()
+    if not execute:
+        _preview(settings, as_json)
+        return
+    from dealeriq.reindex.refreshing import refresh as ask
+
+    done = ask(settings, lambda line: print(f"dealeriq: {line}", file=sys.stderr), wait_s=wait)
+    if as_json:
+        typer.echo(json.dumps(done))
+        return
+    for agent, each in done.items():
+        typer.echo(f"{agent}: {each['records']:,} records looked at in {each['seconds']:.1f} s")
+
+
+def _preview(settings: Settings, as_json: bool) -> None:
+    from dealeriq.reindex.work import price
+    from models.text import text_encoder
+
+    found: dict[str, Any] = {"text": price(settings, text_encoder(settings.text)).as_dict()}
+    if settings.image.enabled:
+        from dealeriq.reindex.refreshing import pictures
+        from models.image import image_encoder
+
+        found["image"] = pictures(settings, image_encoder(settings.image).identity)
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    text = found["text"]
+    typer.echo(
+        f"text   {text['encoder']}: {text['changed']:,} of {text['records']:,} records, "
+        f"{text['chunks']:,} chunks, about {text['tokens']:,} tokens, {text['seconds']:.0f} s"
+    )
+    if (image := found.get("image")) is not None:
+        typer.echo(f"image  {image['encoder']}: {image['changed']:,} of {image['records']:,} pictures")
+    print("dealeriq: nothing was encoded; --execute does it", file=sys.stderr)
 
 
 def _day(ms: int) -> str:

@@ -15,7 +15,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,9 @@ import faust
 import structlog
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 
+from connectors.errors import translated
 from connectors.settings import KafkaSettings
+from streams.agents.refresh import Refresher
 from streams.agents.settings import AgentSettings
 from streams.agents.worker import BatchWorker, StoppedError
 from streams.metrics import StageMeters
@@ -32,14 +35,21 @@ from streams.metrics import StageMeters
 __all__ = ["Host", "build"]
 
 _log = structlog.get_logger(__name__)
+_LOOK_S = 2.0  # how often it is looked whether a refresh is due
 _SESSION_S = 6.0  # the least that a broker allows by default: after kill -9 another worker takes over in 6 s
 
 
 class Host:
     """Feeds a worker from Faust; remembers the error that ended it, if one did."""
 
-    def __init__(self, worker: BatchWorker, settings: AgentSettings, meters: StageMeters) -> None:
-        self.worker = worker
+    def __init__(
+        self,
+        worker: BatchWorker,
+        settings: AgentSettings,
+        meters: StageMeters,
+        refresher: Refresher | None = None,
+    ) -> None:
+        self.worker, self.refresher = worker, refresher
         self.failure: BaseException | None = None
         self._settings = settings
         self._meters = meters
@@ -51,6 +61,9 @@ class Host:
         size, within = self._settings.batch_size, self._settings.batch_within_s
         async for events in stream.noack_take(size, within=within):
             messages = [event.message for event in events]
+            if self.refresher is not None:
+                for each in messages:
+                    self.refresher.came(each.topic, each.key)
             try:
                 await loop.run_in_executor(self._thread, self.worker.process, messages)
             except StoppedError:
@@ -69,6 +82,39 @@ class Host:
             for event in events:
                 await stream.ack(event)
             self._lag(stream.app.consumer, messages)
+
+    async def refresh(self, assigned: Callable[[], set[Any]]) -> None:
+        """Look again at the partitions that are due, a few records between any two batches."""
+        refresher = self.refresher
+        if refresher is None:
+            return
+        loop, began, records = asyncio.get_running_loop(), time.monotonic(), 0
+        own = {(each.topic, each.partition) for each in assigned()}
+        try:
+            places = await loop.run_in_executor(None, refresher.due, own)
+            if not places:
+                return
+            lots = refresher.lots(places)
+            while lot := await loop.run_in_executor(None, next, lots, None):
+                await loop.run_in_executor(self._thread, self._look_again, refresher, lot)
+                records += len(lot)
+                if not places.keys() <= {(each.topic, each.partition) for each in assigned()}:
+                    return  # another worker's now; it begins again
+            seconds = time.monotonic() - began
+            await loop.run_in_executor(None, refresher.finish, places, records, seconds)
+            _log.info("refreshed", stage=self.worker.stage.name, records=records, seconds=round(seconds, 1))
+        except StoppedError:
+            return
+        except Exception as error:  # changes go on; the refresh begins again with the next look
+            known = translated(error)
+            self._meters.error(error)
+            _log.warning(
+                "not_refreshed", stage=self.worker.stage.name, error=known.told if known else repr(error)
+            )
+
+    def _look_again(self, refresher: Refresher, lot: Sequence[Any]) -> None:
+        if left := refresher.still(lot):
+            self.worker.process(left, live=False)
 
     def close(self) -> None:
         """Wait for the batch that is running; without services it gives up at once."""
@@ -109,6 +155,12 @@ def build(host: Host, kafka: KafkaSettings, data_dir: Path) -> faust.App:
     )
     topic = app.topic(*stage.sources, key_type=bytes, value_type=bytes, allow_empty=True)
     app.agent(topic, name=stage.name)(host.run)
+    if host.refresher is not None:
+
+        @app.timer(interval=_LOOK_S)  # type: ignore[untyped-decorator]
+        async def refresh() -> None:
+            await host.refresh(app.consumer.assignment)
+
     return app
 
 

@@ -49,6 +49,7 @@ class EmbedStage(Stage):
     sources = tuple(OWNERS)
     retried = (RedisError, EncoderUnavailableError)
     takes_tombstones = True
+    refreshed = True
     most_bytes = 262_144  # of text: a few seconds of encoding, after which the vectors are out
 
     def __init__(

@@ -24,7 +24,7 @@ from streams.agents.embedded import Embedded, Known
 from streams.agents.stage import Derived, Event, Outcome, Stage
 from streams.metrics import REGISTRY
 
-__all__ = ["ImageStage", "chunk_of"]
+__all__ = ["ImageStage", "chunk_of", "of_address"]
 
 IMAGES = Counter(
     "dealeriq_embedded_images", "Pictures of products by what became of them", ["outcome"], registry=REGISTRY
@@ -35,6 +35,11 @@ _TOGETHER = 64  # pictures in memory at once, as pixels
 def chunk_of(owner: Owner) -> str:
     """Return the key under which an owner's picture stands in the embeddings topic."""
     return event_id("image", str(owner))
+
+
+def of_address(address: str, encoder: str) -> str:
+    """Return what the mark of a picture begins with that was fetched from an address, and encoded."""
+    return event_id("image", address, encoder)
 
 
 @dataclass(slots=True)
@@ -75,6 +80,7 @@ class ImageStage(Stage):
     target = "embeddings"
     retried = (RedisError, ImagesUnavailableError)
     takes_tombstones = True
+    refreshed = True
 
     def __init__(
         self, encoder: ImageEncoder, embedded: Embedded, source: ImageSource, fetchers: int = 8
@@ -171,7 +177,7 @@ class ImageStage(Stage):
         return refused
 
     def _mark(self, address: str) -> str:
-        return event_id("image", address, self._encoder.identity)
+        return of_address(address, self._encoder.identity)
 
     def _embedding(self, picture: _Picture, event: Event, chunk: str, vector: bytes) -> Derived:
         encoder, owner = self._encoder, picture.state.owner

@@ -26,6 +26,7 @@ from streams.agents.embedded import Embedded
 from streams.agents.heads import INTENT, SENTIMENT, URGENCY, Heads, IntentHead, ToneHead
 from streams.agents.images import ImageStage
 from streams.agents.reading import Reader
+from streams.agents.refresh import Refresher, RefreshLog
 from streams.agents.settings import AgentSettings
 from streams.agents.stage import Stage
 from streams.agents.worker import BatchWorker
@@ -152,12 +153,14 @@ def main(
     redis: RedisSettings | None = None,
     image: ImageSettings | None = None,
     rate: int | None = None,
+    refresh: str = "never",
 ) -> int:
     """Run one agent until it is told to stop; return the process's exit code.
 
-    `rate` is the most texts that the reindex agent encodes a minute. `metrics_port` serves Prometheus (0: any
-    free port; None: not at all). Raises UnknownAgentError, EncoderError, PartitionMismatchError,
-    KafkaUnavailableError before anything is read.
+    `rate` is the most texts that the reindex agent encodes a minute, `refresh` the schedule by which an agent
+    that encodes looks at everything again. `metrics_port` serves Prometheus (0: any free port; None: not at
+    all). Raises UnknownAgentError, EncoderError, PartitionMismatchError, KafkaUnavailableError before anything
+    is read.
     """
     if name not in AGENTS:
         raise UnknownAgentError(f"no agent is called {name!r}; there are {', '.join(AGENTS)}")
@@ -179,17 +182,26 @@ def main(
     # The worker itself retries, and can be stopped between two tries.
     client = Registry(registry.model_copy(update={"retry_s": 0.0}))
     worker = BatchWorker(stage, client, producer(kafka, linger_ms=0), agents, meters)
-    return _run(worker, kafka, agents, data_dir, meters)
+    refresher = None
+    if stage.refreshed:
+        asked = RefreshLog(connect(given.redis), name)
+        refresher = Refresher(kafka, asked, refresh, client.schema, name)
+    return _run(worker, kafka, agents, data_dir, meters, refresher)
 
 
 def _run(
-    worker: BatchWorker, kafka: KafkaSettings, agents: AgentSettings, data_dir: Path, meters: StageMeters
+    worker: BatchWorker,
+    kafka: KafkaSettings,
+    agents: AgentSettings,
+    data_dir: Path,
+    meters: StageMeters,
+    refresher: Refresher | None,
 ) -> int:
     import faust
 
     from streams.agents.app import Host, build
 
-    host = Host(worker, agents, meters)
+    host = Host(worker, agents, meters, refresher)
     app = build(host, kafka, data_dir.resolve())
     process = faust.Worker(app, loglevel="WARNING", redirect_stdouts=False)
     code = 0

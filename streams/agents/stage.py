@@ -67,6 +67,7 @@ class Stage(ABC):
     recognisable. If it raises, the host sees each event through alone, and only one that raises alone becomes
     a dead letter; an error in `retried` (a service that is down) is tried again with backoff and loses nothing.
 
+    `refreshed`: whether another encoder may make anew what records did not change.
     `takes_tombstones`: whether `derive` is given tombstones; else they are counted and passed over.
     `most_bytes`: of values handled together; a larger batch is handled in parts.
     """
@@ -76,6 +77,7 @@ class Stage(ABC):
     target: str
     retried: tuple[type[Exception], ...] = ()
     takes_tombstones = False
+    refreshed = False
     most_bytes: int | None = None
 
     @abstractmethod

@@ -95,8 +95,10 @@ class BatchWorker:
         """Give up waiting for services that are down; `process` then raises StoppedError."""
         self._stopping.set()
 
-    def process(self, messages: Sequence[Message]) -> None:
+    def process(self, messages: Sequence[Message], live: bool = True) -> None:
         """See every message through. Returns only when Kafka has acknowledged all that came of them.
+
+        `live`: whether they come now; the age of what is looked at again is no freshness.
 
         Raises StoppedError, after `stop`, when a service is still down; what is not done by then comes again.
         """
@@ -115,7 +117,7 @@ class BatchWorker:
                 dead.append((message, str(error)))
         for part in self._parts(read) or [[]]:
             with self._meters.batch():
-                self._see_through(part, dead)
+                self._see_through(part, dead, live)
             dead = []
 
     def _read(self, message: Message) -> Event:
@@ -143,7 +145,7 @@ class BatchWorker:
             parts[-1].append(task)
         return parts
 
-    def _see_through(self, tasks: list[_Task], dead: list[tuple[Message, str]]) -> None:
+    def _see_through(self, tasks: list[_Task], dead: list[tuple[Message, str]], live: bool) -> None:
         """See the batch through as one; where that fails, each event alone: one cannot take others along.
 
         Alone means to the end, `after` included, before the next: it may be about the same thing.
@@ -157,7 +159,7 @@ class BatchWorker:
             self._meters.error(error)
             _log.warning("batch_failed_trying_each_event", stage=self.stage.name, error=repr(error))
         else:
-            self._finish(tasks, dead)
+            self._finish(tasks, dead, live)
             return
         for task in tasks:
             try:
@@ -167,7 +169,7 @@ class BatchWorker:
             except Exception as error:
                 _not_of_the_record(error)
                 task.outcome = Outcome(refused=str(error) or type(error).__name__)
-            self._finish([task], dead)
+            self._finish([task], dead, live)
             dead = []
 
     def _derive(self, tasks: list[_Task]) -> None:
@@ -184,15 +186,17 @@ class BatchWorker:
         for task, outcome, values in zip(tasks, outcomes, encoded, strict=True):
             task.outcome, task.encoded = outcome, values
 
-    def _finish(self, tasks: list[_Task], dead: list[tuple[Message, str]]) -> None:
+    def _finish(self, tasks: list[_Task], dead: list[tuple[Message, str]], live: bool) -> None:
         dead = [*dead, *((task.message, task.outcome.refused) for task in tasks if task.outcome.refused)]
+        if not live:  # their dead letters were kept when they came
+            dead = []
         done = [task for task in tasks if task.outcome.refused is None]
         if done or dead:
             self._retrying(lambda: self._deliver(done, dead))
         if done:
             events, outcomes = [task.event for task in done], [task.outcome for task in done]
             self._retrying(lambda: self.stage.after(events, outcomes), every_error=True)
-        self._count(done, dead)
+        self._count(done, dead, live)
 
     def _deliver(self, done: list[_Task], dead: list[tuple[Message, str]]) -> None:
         """Produce everything and wait until Kafka has it. Repeating it repeats the same ids."""
@@ -259,7 +263,7 @@ class BatchWorker:
                     raise StoppedError(f"{self.stage.name} stops while a service is down: {error}") from error
                 wait = min(wait * 2, self._settings.retry_most_s)
 
-    def _count(self, done: list[_Task], dead: list[tuple[Message, str]]) -> None:
+    def _count(self, done: list[_Task], dead: list[tuple[Message, str]], live: bool) -> None:
         meters = self._meters
         for outcome, times in Counter(task.outcome.name for task in done).items():
             meters.count(outcome, times)
@@ -272,7 +276,7 @@ class BatchWorker:
             )
         if dead:
             meters.count("dead_letter", len(dead))
-        if done:
+        if done and live:
             now = time.time()
             meters.freshness(max(0.0, now - task.message.timestamp) for task in done)
             meters.event_time(max(task.event.time_ms for task in done))
