@@ -17,8 +17,8 @@ Kind = Literal[
     "missing-row", "extra-row", "unreadable-row", "missing-field", "missing-tile", "extra-tile", "tile",
     "behind", "value", "time", "position", "clock", "missing-letter", "wrong-letter", "missing-event",
     "extra-event", "missing-record", "extra-record", "duplicate-record", "changed-record", "current",
-    "missing-vector", "extra-vector", "vector", "champion", "score-version", "score-time", "duplicate-insight",
-    "insight", "missing-node", "extra-node", "node", "missing-relation", "extra-relation",
+    "missing-vector", "extra-vector", "vector", "leftover-vector", "champion", "score-version", "score-time",
+    "duplicate-insight", "insight", "missing-node", "extra-node", "node", "missing-relation", "extra-relation",
     "relation",
 ]  # fmt: skip
 Store = Literal["online", "lake", "index", "graph", "dead letters", "topic"]
@@ -45,9 +45,10 @@ KINDS: Mapping[Kind, str] = {
     "duplicate-record": "a record has more than one row in the lake",
     "changed-record": "a row of the lake is not what the record says",
     "current": "a current table is not what the topic's table gives",
-    "missing-vector": "a vector of the embeddings topic is not in the index, or a fused one not in the topic",
+    "missing-vector": "a vector of the topic is not in the index, or one that is to be there not in the topic",
     "extra-vector": "a vector of the index is from no record of the topic, or a fused one of no parts",
-    "vector": "a vector of the index is not what the newest record of it says, or a fused one not of its parts",
+    "vector": "a vector of the index is not what its newest record says, or a fused one not of its parts",
+    "leftover-vector": "a vector of the topic is of a space of the graph that its node is not of any more",
     "champion": "a model has not exactly the one champion that its records give",
     "score-version": "a score is of a version that its decision did not put there, and is not marked shadow",
     "score-time": "a version scored more than a minute before or after its time",

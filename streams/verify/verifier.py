@@ -366,9 +366,15 @@ class Verifier:
     def _graph(self, report: Report, driver: Driver, database: str) -> None:
         """The graph is what its topics say."""
         from streams.verify.graph import verify_graph
+        from streams.verify.graph_vectors import verify_graph_vectors
 
         self.progress("comparing the graph")
         check = verify_graph(driver, database, self.broker, self.registry, self.pause)
         report.add(check.findings)
         report.notes += check.notes
+        vectors = verify_graph_vectors(driver, database, self.broker, self.registry, self.pause)
+        report.add(vectors.findings)
+        for encoder, count in vectors.leftover.items():
+            report.notes.append(f"{count:,} vectors of {encoder} were left over by an earlier graph")
         report.graph = {"lines": check.lines, "relations": check.relations, "nodes": check.nodes}
+        report.graph["vectors"] = vectors.vectors

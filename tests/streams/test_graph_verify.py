@@ -4,6 +4,7 @@ import threading
 import time
 import uuid
 
+import numpy as np
 import pytest
 from graph_world import TOPICS, Network, dealer, told
 
@@ -13,9 +14,12 @@ from connectors.registry import Registry
 from schemas.codec import Encoder
 from schemas.envelope import headers
 from streams.graph import cypher
+from streams.graph.embedding import GraphEmbedder
 from streams.graph.store import GraphStore, position_in
+from streams.publishing import SubjectVector, VectorPublisher
 from streams.verify.broker import Broker
 from streams.verify.graph import verify_graph
+from streams.verify.graph_vectors import verify_graph_vectors
 from streams.views.graph_view import GRAPH_VIEW, GraphView
 from streams.views.runner import ViewRunner
 
@@ -141,3 +145,43 @@ def test_damage_is_named_and_a_right_graph_is_clean(driver, settings):
     others = found - done
     assert ("position", "orders", ()) in others
     assert {(kind, view) for kind, view, _ in others} <= {("position", "orders"), ("relation", "ORDERED")}
+    _vectors_of_an_earlier_graph_are_named(driver, settings, registry, network.mark)
+
+
+def _vectors_of_an_earlier_graph_are_named(driver, settings, registry, mark):
+    """A product that only an earlier graph had keeps its vector; what the new graph embeds is right."""
+    ensure_topics(settings.kafka, ["embeddings"])
+    schema_id = registry.register_all(["embeddings"])["embeddings-value"]
+    chosen = settings.graph.model_copy(update={"embedding_dimension": 16})
+    writer, broker = producer(settings.kafka), Broker(settings.kafka)
+
+    def findings():
+        check = verify_graph_vectors(driver, "neo4j", broker, registry, lambda: None)
+        own = [each for each in check.findings if each.entity[0].partition("/")[2].startswith(mark)]
+        return own, check
+
+    first = GraphEmbedder(driver, chosen, writer, schema_id).run()
+    gone = SubjectVector("product", f"{mark}-gone", np.ones(16, "<f4").tobytes(), first.encoder)
+    VectorPublisher(writer, schema_id, "graph", "test").publish([gone])
+    own, check = findings()
+    assert check.vectors > first.vectors > 0
+    assert [(each.kind, each.entity[0], each.found) for each in own] == [
+        ("leftover-vector", f"product/{mark}-gone", first.encoder)
+    ]
+    empty(driver)
+    own, check = findings()
+    assert len(own) == first.vectors + 1
+    assert check.leftover[first.encoder] >= len(own)
+    fold(settings, driver, registry)
+    second = GraphEmbedder(driver, chosen, writer, schema_id).run()
+    assert second.encoder != first.encoder
+    own, check = findings()
+    assert {each.kind for each in own} == {"leftover-vector"}
+    assert f"product/{mark}-gone" in {each.entity[0] for each in own}
+    assert {each.found for each in own} == {first.encoder}
+    driver.execute_query(
+        "MATCH (p:Product) WHERE p.product_id STARTS WITH $mark AND p.published IS NOT NULL "
+        "WITH p ORDER BY p.product_id LIMIT 1 SET p.published = $other",
+        mark=mark, other=gone.vector,
+    )  # fmt: skip
+    assert "vector" in {each.kind for each in findings()[0]}
