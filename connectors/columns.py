@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from connectors.varints import cut, varints
 
 __all__ = ["ColumnEncoder", "UnsupportedColumnTypeError"]
 
@@ -136,23 +137,7 @@ def _fixed(values: np.ndarray[Any, Any], width: int) -> Any:
 
 def _varints(values: np.ndarray[Any, Any]) -> Any:
     """Zigzag varints of integers, as one binary array."""
-    signed = values.astype(np.int64)
-    zigzag = ((signed << 1) ^ (signed >> 63)).view(np.uint64)
-    lengths = np.ones(len(zigzag), dtype=np.int64)
-    rest = zigzag >> np.uint64(7)
-    while rest.any():
-        lengths += rest != 0
-        rest = rest >> np.uint64(7)
-    offsets = np.zeros(len(zigzag) + 1, dtype=np.int64)
-    np.cumsum(lengths, out=offsets[1:])
-    data = np.empty(int(offsets[-1]), dtype=np.uint8)
-    starts = offsets[:-1]
-    for place in range(int(lengths.max(initial=0))):
-        here = lengths > place
-        low = (zigzag[here] >> np.uint64(7 * place)) & np.uint64(0x7F)
-        more = (lengths[here] > place + 1).astype(np.uint64) << np.uint64(7)
-        data[starts[here] + place] = (low | more).astype(np.uint8)
-    return _binary(offsets, data)
+    return _binary(*varints(values))
 
 
 def _binary(offsets: np.ndarray[Any, Any], data: np.ndarray[Any, Any]) -> Any:
@@ -167,8 +152,5 @@ def _to_bytes(array: Any) -> list[bytes]:
     if isinstance(array, pa.ChunkedArray):
         array = array.combine_chunks()
     _, offset_buffer, data_buffer = array.buffers()
-    offsets = np.frombuffer(offset_buffer, dtype=np.int64)[
-        array.offset : array.offset + len(array) + 1
-    ].tolist()
-    data = memoryview(data_buffer)[: offsets[-1]].tobytes() if data_buffer is not None else b""
-    return [data[start:stop] for start, stop in pairwise(offsets)]
+    offsets = np.frombuffer(offset_buffer, dtype=np.int64)[array.offset : array.offset + len(array) + 1]
+    return cut(offsets, memoryview(data_buffer)[: offsets[-1]].tobytes() if data_buffer is not None else b"")

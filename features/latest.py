@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from features.keys import entity_key, field, unwrap_bytes
-from features.merge import MergedRow, merge
+from features.merge import merge, reduced
 from features.plan import Plan, ViewPlan
 from features.tiles import Tiles, decode
 
-__all__ = ["LatestReader", "Moment"]
+__all__ = ["Latest", "LatestReader"]
 
-_NOTHING = 0
+Floats = NDArray[np.float64]
+Longs = NDArray[np.int64]
 
 
-class Moment:
-    """One entity as it was read: `time_ms` is its newest event, `rows` the merged row of each view then.
+@dataclass(frozen=True)
+class Latest:
+    """Entities as they were read, a row each: `times` are their newest events, `columns` their features then.
 
-    `time_ms` is None where the store holds nothing of it, or only events after the limit that was given.
+    A column is named `view__feature`; NaN is no value. `known` is false where the store holds nothing of an
+    entity, or only events after the limit that was given; its row says nothing then.
     """
 
-    __slots__ = ("rows", "time_ms")
-
-    def __init__(self, time_ms: int | None, rows: dict[str, MergedRow]) -> None:
-        self.time_ms, self.rows = time_ms, rows
+    known: NDArray[np.bool_]
+    times: Longs
+    columns: dict[str, Floats]
 
 
 class LatestReader:
@@ -32,55 +38,72 @@ class LatestReader:
 
     def __init__(self, redis: Any, plan: Plan) -> None:
         self._redis, self._plan = redis, plan
+        self._reduced: dict[tuple[str, tuple[str, ...]], ViewPlan] = {}
 
-    def read(self, views: Sequence[str], entities: Sequence[Mapping[str, str]], until_ms: int) -> list[Moment]:
-        """Return each entity's views at the time of its newest event up to `until_ms`.
+    def read(
+        self, wanted: Mapping[str, Sequence[str]], keys: Mapping[str, Sequence[str]], until_ms: int
+    ) -> Latest:
+        """Return features of entities at the time of the newest event of each up to `until_ms`.
 
-        Views of all of an entity's keys tell its time; a view of some of them (a dealer's, for a dealer's
-        category) is read at that time, too. Raises CorruptBlobError and redis errors.
+        `wanted` are the features of each view, `keys` a column of each of the entities' keys. Views of all keys
+        tell an entity's time; a view of some of them (a dealer's, for a dealer's category) is read at that
+        time, too. Raises CorruptBlobError and redis errors.
         """
-        plans = [self._plan.views[name] for name in views]
-        wanted = {
-            (view.name, key): None
-            for entity in entities
-            for view, key in zip(plans, self._keys(plans, entity), strict=True)
-        }
+        views = [self._view(name, tuple(names)) for name, names in wanted.items()]
+        places = [_distinct([keys[name] for name in view.entity]) for view in views]
         pipeline = self._redis.pipeline(transaction=False)
-        for name, key in wanted:
-            pipeline.hget(key, field(name, "tiles"))
-        blobs = dict(zip(wanted, pipeline.execute(), strict=True))
-        tiles = {place: decode(unwrap_bytes(blob)) if blob else None for place, blob in blobs.items()}
-        merged: dict[tuple[str, bytes, int], MergedRow] = {}
-        return [self._moment(plans, entity, tiles, merged, until_ms) for entity in entities]
+        for view, (entities, _) in zip(views, places, strict=True):
+            where = field(view.name, "tiles")
+            for entity in entities:
+                named = dict(zip(view.entity, entity, strict=True))
+                pipeline.hget(entity_key(view, named, self._plan.project), where)
+        blobs = iter(pipeline.execute())
+        held = [
+            [decode(unwrap_bytes(blob)) if (blob := next(blobs)) else None for _ in entities]
+            for entities, _ in places
+        ]
+        count = len(next(iter(keys.values())))
+        times = np.full(count, -1, np.int64)
+        for view, (_, which), tiles in zip(views, places, held, strict=True):
+            if len(view.entity) == len(keys):
+                newest = np.fromiter((_newest(each, until_ms) for each in tiles), np.int64, len(tiles))
+                np.maximum(times, newest[which], out=times)
+        columns: dict[str, Floats] = {}
+        for view, (_, which), tiles in zip(views, places, held, strict=True):
+            values = _merged(view, which, tiles, times)
+            columns |= {f"{view.name}__{each.name}": values[:, i] for i, each in enumerate(view.features)}
+        return Latest(times >= 0, times, columns)
 
-    def _moment(
-        self,
-        plans: Sequence[ViewPlan],
-        entity: Mapping[str, str],
-        tiles: Mapping[tuple[str, bytes], Tiles | None],
-        merged: dict[tuple[str, bytes, int], MergedRow],
-        until_ms: int,
-    ) -> Moment:
-        keys = self._keys(plans, entity)
-        time_ms = None
-        for view, key in zip(plans, keys, strict=True):
-            held = tiles[view.name, key]
-            if held is None or len(view.entity) != len(entity):
-                continue
-            times = held.max_event_time[held.max_event_time <= until_ms]
-            if len(times):
-                time_ms = max(time_ms or _NOTHING, int(times.max()))
-        if time_ms is None:
-            return Moment(None, {})
-        rows = {}
-        for view, key in zip(plans, keys, strict=True):
-            # What is merged is the same all through a hop: a dealer's row is made once for all its categories.
-            place = view.name, key, time_ms // view.hop_ms
-            row = merged.get(place)
-            if row is None:
-                row = merged[place] = merge(view, tiles[view.name, key], time_ms)
-            rows[view.name] = row
-        return Moment(time_ms, rows)
+    def _view(self, name: str, features: tuple[str, ...]) -> ViewPlan:
+        found = self._reduced.get((name, features))
+        if found is None:
+            found = self._reduced[name, features] = reduced(self._plan.views[name], features)
+        return found
 
-    def _keys(self, plans: Sequence[ViewPlan], entity: Mapping[str, str]) -> list[bytes]:
-        return [entity_key(view, entity, self._plan.project) for view in plans]
+
+def _distinct(columns: Sequence[Sequence[str]]) -> tuple[list[tuple[str, ...]], Longs]:
+    """Return the distinct keys, and which of them each row has."""
+    places: dict[tuple[str, ...], int] = {}
+    which = [places.setdefault(key, len(places)) for key in zip(*columns, strict=True)]
+    return list(places), np.array(which, np.int64)
+
+
+def _newest(tiles: Tiles | None, until_ms: int) -> int:
+    if tiles is None:
+        return -1
+    times = tiles.max_event_time
+    return int(times.max(initial=-1, where=times <= until_ms))
+
+
+def _merged(view: ViewPlan, which: Longs, tiles: Sequence[Tiles | None], times: Longs) -> Floats:
+    """Return a view's features, [rows, features]. What is merged is the same all through a hop, so a dealer's
+    row is made once for all its categories.
+    """
+    hops = np.where(times < 0, -1, times // view.hop_ms)
+    asked, at = np.unique(np.stack([which, hops], 1), axis=0, return_inverse=True)
+    found = np.full((len(asked), len(view.features)), np.nan)
+    for row, (entity, hop) in enumerate(asked.tolist()):
+        if hop >= 0 and tiles[entity] is not None:
+            values = merge(view, tiles[entity], hop * view.hop_ms).values
+            found[row] = [np.nan if each is None else each for each in values]
+    return found[at.ravel()]

@@ -11,7 +11,8 @@ by the number of tiles. What depends on the plan alone is laid out once a view.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any
 
@@ -22,9 +23,10 @@ from features.plan import ViewPlan
 from features.sketch import estimates, united
 from features.tiles import Tiles, align, decode, double_fields, sketch_fields
 
-__all__ = ["MergedRow", "Status", "merge", "window"]
+__all__ = ["MergedRow", "Status", "merge", "reduced", "window"]
 
 _LONG_AGO = np.iinfo(np.int64).min
+_PARTIALS = {"sum": {"sum"}, "mean": {"sum"}, "std": {"sum", "sumsq"}}
 
 
 class Status(IntEnum):
@@ -86,6 +88,27 @@ def merge(view: ViewPlan, blob: bytes | Tiles | None, now_ms: int, precision: in
                 statuses[at] = Status.UNKNOWN
     until = end if stale or latest is None else min(end, latest + view.ttl_ms + 1)
     return MergedRow(values, tuple(statuses), until, latest)
+
+
+def reduced(view: ViewPlan, names: Sequence[str]) -> ViewPlan:
+    """Return a view with these features alone, in this order, and the partials that they need.
+
+    Distinct counts of a dealer cost a hundred times what its means do, so nobody merges them who needs none.
+    """
+    by_name = {each.name: each for each in view.features}
+    features = tuple(by_name[name] for name in names)
+    needed: dict[str, set[str]] = {}
+    for each in features:
+        if each.function == "approx_count_distinct":
+            needed.setdefault(each.column, set()).add("distinct")
+        elif each.function != "count":
+            needed.setdefault(each.column, set()).update(_PARTIALS.get(each.function, {each.function}))
+    columns = [
+        replace(each, partials=tuple(one for one in each.partials if one in needed[each.column]))
+        for each in view.columns
+        if each.column in needed
+    ]
+    return replace(view, features=features, columns=tuple(columns))
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from fastavro import parse_schema, schemaless_reader, schemaless_writer
 from schemas.catalogue import topic
 from schemas.errors import EncodeError, UndecodableError
 
-__all__ = ["Decoder", "Encoder", "Record", "UndecodableError", "plain"]
+__all__ = ["Decoder", "Encoder", "Record", "UndecodableError", "frame", "plain"]
 
 Record = dict[str, Any]
 Schema = dict[str, Any]
@@ -26,6 +26,11 @@ _HEADER_SIZE = 5
 _STANDARD = frozenset(
     ("name", "namespace", "type", "fields", "default", "items", "values", "symbols", "size", "aliases")
 )
+
+
+def frame(schema_id: int) -> bytes:
+    """Return what stands in front of a record."""
+    return _HEADER.pack(0, schema_id)
 
 
 def plain(schema: Any) -> Any:
@@ -61,7 +66,7 @@ class Encoder:
         self.topic_name = topic_name
         self.schema_id = schema_id
         self._schema = parse_schema(plain(schema))
-        self._header = _HEADER.pack(0, schema_id)
+        self._header = frame(schema_id)
         self._numbers = _number_fields(schema)
         self._ints = tuple(field["name"] for field in schema["fields"] if field["type"] == "int")
 

@@ -12,14 +12,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from features.latest import Moment
-from features.merge import MergedRow, Status
+from features.latest import Latest
 from features.plan import Plan, load
 from models.artifact import Description, save, version_of
 from models.inputs import Code, Feature, Input, Ratio
@@ -27,7 +26,7 @@ from models.lifecycle import Lifecycle, decision
 from models.rules import InsightRule
 from models.runtime import Session
 from models.training.boosted import Boosted, boost
-from streams.scoring.scorer import Change, Scorer
+from streams.scoring.scorer import Changes, Scorer
 from streams.scoring.served import ServedModels
 
 VIEW = "dealer_category_orders"
@@ -36,7 +35,7 @@ INPUTS: tuple[Input, ...] = (
     Feature("count", VIEW, "count_7d"), Feature("dealer_month", "dealer_orders", "amount_sum_30d"),
     Ratio("trend", "week", "month", 30 / 7), Code("kind", "category", ("FUEL", "GROCERY")),
 )  # fmt: skip
-BATCH, TREES, HOUR = 2_000, 100, 3_600_000
+BATCH, PROBE, TREES, HOUR = 2_000, 20, 100, 3_600_000
 NOON = 1_500_000_000_000 // HOUR * HOUR
 NAME = "bench"
 
@@ -50,33 +49,36 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
         plan = load()
         session = Session(folders[0])
         scorer = Scorer(session, plan)
-        changes, moments = _read(plan, rows)
-        parts = [slice(at, at + BATCH) for at in range(0, rows, BATCH)]
-        vectors = _vectors(plan, scorer, changes, moments)
-        records = [each for part in parts for each in scorer.score(changes[part], moments[part], HOUR)[0]]
-        assert len(records) == rows
-        told = float(np.mean([bool(each["readings"][0]["reasons"]) for each in records]))
+        batches = _read(rows)
+        scored = [scorer.score(*batch, HOUR)[0] for batch in batches]
+        assert sum(map(len, scored)) == rows
+        told = sum(len(each.readings.told) for each in scored) / rows
+        parts = [each.vectors for each in scored]
+        vectors = np.concatenate(parts)
         ways = {
-            "session": lambda: [session.run(vectors[part]) for part in parts],
-            "stage": lambda: [scorer.score(changes[part], moments[part], HOUR) for part in parts],
-            "pyfunc": _pyfunc(folders[0], Path(name) / "pyfunc", vectors, parts),
+            "session": lambda: [session.run(part) for part in parts],
+            "stage": lambda: [scorer.messages(scorer.score(*batch, HOUR)[0], 1) for batch in batches],
+            "pyfunc": _pyfunc(folders[0], Path(name) / "pyfunc", parts),
             "river": _river(vectors[: 2_000 if short else 10_000], session),
         }
         counts = {"river": 2_000 if short else 10_000}
         rates: dict[str, list[float]] = {way: [] for way in ways}
+        processor: dict[str, list[float]] = {way: [] for way in ways}
         for _ in range(job["repeats"]):
             for way, run in ways.items():
-                began = time.perf_counter()
+                began, used = time.perf_counter(), time.process_time()
                 run()
                 rates[way].append(counts.get(way, rows) / (time.perf_counter() - began))
+                processor[way].append(counts.get(way, rows) / (time.process_time() - used))
         swaps = 4 if short else 40
         how = {
             "trees": TREES, "rows": rows, "batch": BATCH, "repeats": job["repeats"], "told": told,
-            "swaps": swaps,
+            "swaps": swaps, "probe": PROBE, "inputs": len(INPUTS),
         }  # fmt: skip
         return {
             "rates": rates,
-            "swap": _swap(plan, folders, changes[:BATCH], moments[:BATCH], swaps),
+            "processor": processor,
+            "swap": _swap(plan, folders, _read(PROBE, PROBE)[0], swaps),
             "how": how,
         }
 
@@ -103,44 +105,33 @@ def _version(root: Path, seed: int) -> Path:
     return save(root / NAME / version, told, onnx)
 
 
-def _read(plan: Plan, rows: int) -> tuple[list[Change], list[Moment]]:
-    """Entities as a reader of the store gives them."""
+def _read(rows: int, batch: int = BATCH) -> list[tuple[Changes, Latest]]:
+    """Batches of entities as a reader of the store gives them."""
     rng = np.random.default_rng(3)
-    names = {view: [each.name for each in plan.views[view].features] for view in (VIEW, "dealer_orders")}
-    drawn = {view: rng.gamma(2.0, 60.0, (rows, len(have))).tolist() for view, have in names.items()}
-    changes = [
-        Change({"dealer_id": str(at % 457), "category": "GROCERY" if at % 3 else f"C{at % 50}"}, f"tile-{at}")
-        for at in range(rows)
-    ]
-    moments = [
-        Moment(NOON + at, {view: _row(values[at]) for view, values in drawn.items()}) for at in range(rows)
-    ]
-    return changes, moments
+    drawn = rng.gamma(2.0, 60.0, (rows, 4))
+    names = [f"{each.view}__{each.feature}" for each in INPUTS if isinstance(each, Feature)]
+    found = []
+    for first in range(0, rows, batch):
+        at = range(first, first + batch)
+        keys = {
+            "dealer_id": [str(row % 457) for row in at],
+            "category": ["GROCERY" if row % 3 else f"C{row % 50}" for row in at],
+        }
+        values = dict(zip(names, np.ascontiguousarray(drawn[first : first + batch].T), strict=True))
+        times = NOON + np.arange(first, first + batch)
+        changes = Changes(keys, [f"tile-{row}" for row in at])
+        found.append((changes, Latest(np.ones(batch, bool), times, values)))
+    return found
 
 
-def _row(values: list[float]) -> MergedRow:
-    return MergedRow(tuple(values), (Status.PRESENT,) * len(values), NOON + HOUR, NOON)
-
-
-def _vectors(plan: Plan, scorer: Scorer, changes: list[Change], moments: list[Moment]) -> NDArray[np.float32]:
-    columns: dict[str, Any] = {}
-    for name in scorer.session.description.features:
-        view, _, feature = name.partition(".")
-        at = [each.name for each in plan.views[view].features].index(feature)
-        columns[f"{view}__{feature}"] = [each.rows[view].values[at] for each in moments]
-    columns["category"] = [each.entity["category"] for each in changes]
-    columns["dealer_id"] = [each.entity["dealer_id"] for each in changes]
-    return scorer.session.vectors(columns, np.array([each.time_ms for each in moments], np.int64))
-
-
-def _pyfunc(folder: Path, room: Path, vectors: Any, parts: list[slice]) -> Callable[[], Any]:
+def _pyfunc(folder: Path, room: Path, parts: list[Any]) -> Callable[[], Any]:
     import mlflow.onnx
     import mlflow.pyfunc
     import onnx
 
     mlflow.onnx.save_model(onnx.load(folder / "model.onnx"), room, pip_requirements=["onnxruntime"])
     model = mlflow.pyfunc.load_model(str(room))
-    return lambda: [model.predict(vectors[part]) for part in parts]
+    return lambda: [model.predict(part) for part in parts]
 
 
 def _river(vectors: Any, session: Session) -> Callable[[], Any]:
@@ -155,11 +146,11 @@ def _river(vectors: Any, session: Session) -> Callable[[], Any]:
     return lambda: [model.predict_one(row) for row in rows]
 
 
-def _swap(
-    plan: Plan, folders: list[Path], changes: list[Change], moments: list[Moment], swaps: int
-) -> dict[str, Any]:
-    """Score without a break while champions change; how much longer a batch that met a swap took than one that
-    met nothing: before each swap as long a moment passes without one, and the longest of each are compared.
+def _swap(plan: Plan, folders: list[Path], batch: tuple[Changes, Latest], swaps: int) -> dict[str, Any]:
+    """Score small batches without a break while champions change, and note when each one is done.
+
+    A pause is the longest time without a scored entity while a version was loaded and swapped in; as long a
+    moment passes before each swap without one, and its longest such time is what the machine does by itself.
     """
     registry, models, at = Lifecycle(), ServedModels(plan), 0
 
@@ -174,38 +165,48 @@ def _swap(
         step(folder.name, "registered", artifact=str(folder))
     step(folders[0].name, "champion")
     models.refresh(registry)
-    stop = threading.Event()
-    taken: dict[str, list[float]] = {"nothing": [], "calm": [], "swap": []}
-    now, lasts, wrong = "nothing", 0.05, 0
+    stop, done, versions, wrong = threading.Event(), [time.perf_counter()], [""], 0
 
     def score() -> None:
         nonlocal wrong
         while not stop.is_set():
-            met, began = now, time.perf_counter()
-            records, _ = models.current()[NAME].champion.score(changes, moments, HOUR)
-            taken[now if met == "nothing" else met].append(time.perf_counter() - began)
-            one_version = len({each["model_version"] for each in records}) == 1
-            wrong += abs(len(changes) - len({each["event_id"] for each in records})) + (not one_version)
+            scorer = models.current()[NAME].champion
+            scores, without = scorer.score(*batch, HOUR)
+            values = scorer.messages(scores, 1)
+            done.append(time.perf_counter())
+            versions.append(scorer.version)
+            wrong += without + abs(len(batch[0]) - len(set(scores.event_ids))) + abs(len(values) - len(scores))
 
     thread = threading.Thread(target=score)
     thread.start()
+    spans: dict[str, list[tuple[float, float]]] = {"calm": [], "swap": []}
+    lasts = 0.05
     for number in range(swaps):
-        time.sleep(0.3)
-        now = "calm"
+        time.sleep(0.2)
+        began = time.perf_counter()
         time.sleep(lasts)
-        now = "nothing"
-        time.sleep(0.3)
+        spans["calm"].append((began, time.perf_counter()))
         step(folders[(number + 1) % 2].name, "champion")
-        now, began = "swap", time.perf_counter()
+        began = time.perf_counter()
         models.refresh(registry)
-        lasts, now = time.perf_counter() - began, "nothing"
+        ended = time.perf_counter()
+        spans["swap"].append((began, ended))
+        lasts = ended - began
+    time.sleep(0.2)
     stop.set()
     thread.join()
-    longest = {met: round(max(each, default=0.0) * 1000, 2) for met, each in taken.items()}
+    ends = np.array(done)
+    gaps = np.diff(ends) * 1000
+    pauses = {
+        met: [float(gaps[(ends[1:] > began) & (ends[:-1] < ended)].max(initial=0.0)) for began, ended in each]
+        for met, each in spans.items()
+    }
+    swapped = sum(one != other for one, other in pairwise(versions[1:]))
     return {
-        "pause_ms": round(max(longest["swap"] - longest["calm"], 0.0), 2), "longest_ms": longest,
-        "usual_ms": round(float(np.median(taken["nothing"])) * 1000, 2), "wrong": wrong,
-        "batches": sum(map(len, taken.values())),
+        "pause_ms": round(max(pauses["swap"]), 2), "calm_ms": round(max(pauses["calm"]), 2),
+        "usual_ms": round(float(np.median(pauses["swap"])), 2), "wrong": wrong + abs(swapped - swaps),
+        "swap_takes_ms": round(float(np.median([b - a for a, b in spans["swap"]])) * 1000, 2),
+        "batches": len(gaps),
     }  # fmt: skip
 
 

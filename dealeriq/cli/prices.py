@@ -93,20 +93,18 @@ def _champion(settings: Settings) -> Session:
 
 def _sold(settings: Settings, dealer: str, groups: list[str]) -> dict[str, _Sold]:
     """What the online store holds of a dealer's groups, at the newest event of each."""
+    import numpy as np
+
     from connectors.redis import connect
     from features.latest import LatestReader
     from features.plan import load as load_plan
 
-    plan = load_plan(project=settings.features.project)
-    names = [each.name for each in plan.views[_VIEW].features]
-    at = [names.index(name) for name in ("amount_sum_30d", "quantity_sum_30d")]
-    entities = [{"dealer_id": dealer, "category": group} for group in groups]
-    moments = LatestReader(connect(settings.redis), plan).read([_VIEW], entities, int(time.time() * 1000))
-    return {
-        group: _Sold(*(float(moment.rows[_VIEW].values[i] or 0.0) for i in at))
-        for group, moment in zip(groups, moments, strict=True)
-        if moment.time_ms is not None
-    }
+    reader = LatestReader(connect(settings.redis), load_plan(project=settings.features.project))
+    keys = {"dealer_id": [dealer] * len(groups), "category": groups}
+    found = reader.read({_VIEW: ("amount_sum_30d", "quantity_sum_30d")}, keys, int(time.time() * 1000))
+    amounts, quantities = (np.where(np.isnan(each), 0.0, each).tolist() for each in found.columns.values())
+    rows = zip(groups, found.known.tolist(), amounts, quantities, strict=True)
+    return {group: _Sold(amount, quantity) for group, known, amount, quantity in rows if known}
 
 
 def _weight(sold: dict[str, _Sold], advice: Advice) -> float:

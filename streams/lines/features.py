@@ -10,7 +10,7 @@ the features that it is judged by, however far ahead the store is.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest
 
 from features.keys import entity_key, field, unwrap_bytes
-from features.merge import merge
+from features.merge import merge, reduced
 from features.plan import Plan, ViewPlan
 from features.tiles import decode
 
@@ -29,7 +29,6 @@ Floats = NDArray[np.float64]
 Longs = NDArray[np.int64]
 _MARGIN_MS = 60_000  # a stretch begins this much later: by then the store holds what was before it
 _NEVER = np.iinfo(np.int64).min
-_PARTIALS = {"sum": {"sum"}, "mean": {"sum"}, "std": {"sum", "sumsq"}}
 
 
 class LineFeatures:
@@ -158,24 +157,3 @@ def distinct(lines: pl.DataFrame, names: Sequence[str]) -> tuple[list[tuple[str,
     numbered = unique.with_columns(pl.int_range(pl.len()).alias("_number"))
     which = keys.join(numbered, on=list(names), how="left", maintain_order="left")["_number"].to_numpy()
     return unique.rows(), which
-
-
-def reduced(view: ViewPlan, names: Sequence[str]) -> ViewPlan:
-    """Return a view with these features alone, in this order, and the partials that they need.
-
-    Distinct counts of a dealer cost a hundred times what its means do, so nobody merges them who needs none.
-    """
-    by_name = {each.name: each for each in view.features}
-    features = tuple(by_name[name] for name in names)
-    needed: dict[str, set[str]] = {}
-    for each in features:
-        if each.function == "approx_count_distinct":
-            needed.setdefault(each.column, set()).add("distinct")
-        elif each.function != "count":
-            needed.setdefault(each.column, set()).update(_PARTIALS.get(each.function, {each.function}))
-    columns = [
-        replace(each, partials=tuple(one for one in each.partials if one in needed[each.column]))
-        for each in view.columns
-        if each.column in needed
-    ]
-    return replace(view, features=features, columns=tuple(columns))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +14,8 @@ from models.artifact import ArtifactError, Description
 from models.inputs import Code, EventField
 from models.runtime import Session
 from schemas.catalogue import topic
-from schemas.ids import derived_id
-from streams.scoring.version import About, Version
+from streams.scoring.scores import Scores
+from streams.scoring.version import Version
 
 if TYPE_CHECKING:
     import polars as pl
@@ -75,7 +74,7 @@ class LineScorer(Version):
             entity = plan.views[view].entity
             if not set(entity) <= set(KEYS):
                 raise ArtifactError(f"{self.named} reads {view}, and an order line has no {', '.join(entity)}")
-        self.views, self.fields = told.views, tuple(dict.fromkeys(fields))
+        self.fields = tuple(dict.fromkeys(fields))
 
     @staticmethod
     def serves(told: Description) -> bool:
@@ -93,26 +92,20 @@ class LineScorer(Version):
         told = self._rules.passed(vectors, answers)
         return Scored(vectors, answers, told, (time.perf_counter() - began) * 1000)
 
-    def records(
+    def scores(
         self, lines: pl.DataFrame, scored: Scored, rows: NDArray[np.int64], sampled: NDArray[np.bool_],
-        counts: Sequence[bool],
-    ) -> list[dict[str, Any]]:  # fmt: skip
-        """Return the records of `rows` as the topic `scores` has them.
+        counts: NDArray[np.bool_],
+    ) -> Scores:  # fmt: skip
+        """Return the scores of `rows`.
 
         `sampled` says of each row whether it is of the even sample, `counts` whether somebody acts on it.
         """
-        vectors, answers = scored.vectors[rows], scored.answers[rows]
-        prefix = f"{self.model}/{self.version}"
-        abouts = []
-        chosen = lines.select([*KEYS, "event_time"])[rows].to_dicts()
-        for line, acted in zip(chosen, counts, strict=True):
-            time_ms, event_id = line.pop("event_time"), line["event_id"]
-            derived = derived_id(prefix, event_id, time_ms, event_id)
-            abouts.append(About(derived, line["dealer_id"], event_id, line, event_id, time_ms, acted))
-        records = self._records(abouts, vectors, answers, scored.latency_ms)
-        for record, each in zip(records, sampled.tolist(), strict=True):
-            record["sampled"] = each
+        chosen = lines.select([*KEYS, "event_time"])[rows]
+        times = chosen["event_time"].to_numpy()
+        keys = {name: chosen[name].to_list() for name in KEYS}
+        ids = keys["event_id"]
         # Rules speak of a line once, so what they say of one below their threshold is of no use to anyone.
-        told = np.flatnonzero(scored.told[rows]).tolist()
-        self._read(records, (row for row in told if counts[row]), vectors, answers)
-        return records
+        return self._scores(
+            rows, keys, ids, ids, times, times, scored.vectors[rows], scored.answers[rows], scored.latency_ms,
+            counts, sampled, scored.told[rows],
+        )  # fmt: skip

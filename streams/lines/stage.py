@@ -15,13 +15,14 @@ from connectors.topic_columns import TopicColumns
 from features.plan import Plan
 from models.canary import in_share
 from models.inputs import event_column
-from schemas.codec import Encoder
 from schemas.envelope import headers, new_traceparent, parse_headers
 from streams.lines.features import LineFeatures
 from streams.lines.models import STAGE, LineModels, ServedLines
 from streams.lines.scorer import KEYS, LineScorer, Scored
 from streams.metrics import StageMeters
+from streams.scoring.scores import Scores
 from streams.scoring.settings import ScoringSettings
+from streams.scoring.version import DEALER
 from streams.transactional import Outgoing
 
 __all__ = ["LineStage"]
@@ -60,7 +61,7 @@ class LineStage:
     ) -> None:
         self._models, self._redis, self._plan, self._clock = models, redis, plan, clock
         self._settings = settings or ScoringSettings()
-        self._fetch, self._encoder = fetch_schema, Encoder(_SCORES, schema_id)
+        self._fetch, self._schema_id = fetch_schema, schema_id
         self._meters = StageMeters(STAGE)
         self._wanted: dict[str, tuple[str, ...]] = {}
         self._fields: tuple[str, ...] = ()
@@ -100,9 +101,9 @@ class LineStage:
         wanted: dict[str, tuple[str, ...]] = {}
         fields: tuple[str, ...] = ()
         for pair in served.values():
+            for view, names in pair.features.items():
+                wanted[view] = tuple(dict.fromkeys((*wanted.get(view, ()), *names)))
             for scorer in pair.scorers:
-                for view, names in scorer.views.items():
-                    wanted[view] = tuple(dict.fromkeys((*wanted.get(view, ()), *names)))
                 fields = tuple(dict.fromkeys((*fields, *scorer.fields)))
         if self._columns is None or fields != self._fields:
             self._fields = fields
@@ -135,18 +136,17 @@ class LineStage:
                 [in_share(champion.model, ids[row], challenger.share) for row in rows.tolist()], bool
             )
             left &= beside.answered[rows]
-        records = champion.records(lines, scored, rows, sampled[rows], (~left).tolist())
+        out = self._outgoing(champion, champion.scores(lines, scored, rows, sampled[rows], ~left), messages)
         self._count(
-            scored=int(answered.sum()), without_score=int((~answered).sum()), produced=len(records),
+            scored=int(answered.sum()), without_score=int((~answered).sum()), produced=len(out),
             told=int(scored.told.sum()), canary=int(left.sum()),
         )  # fmt: skip
-        kept = list(zip(rows.tolist(), records, strict=True))
         if challenger is not None and beside is not None:
             both = np.flatnonzero(beside.answered[rows])
-            others = challenger.records(lines, beside, rows[both], sampled[rows[both]], left[both].tolist())
+            others = challenger.scores(lines, beside, rows[both], sampled[rows[both]], left[both])
             self._count(shadow=int(beside.answered.sum()))
-            kept += list(zip(rows[both].tolist(), others, strict=True))
-        return [self._outgoing(record, messages[row]) for row, record in kept]
+            out += self._outgoing(challenger, others, messages)
+        return out
 
     def _beside(self, challenger: LineScorer, known: dict[str, Any], times: NDArray[np.int64]) -> Scored | None:
         try:
@@ -163,11 +163,16 @@ class LineStage:
         hashes = np.fromiter(map(xxh3_64_intdigest, ids), np.uint64, len(ids))
         return np.asarray(hashes < np.uint64(share * 2**64))
 
-    def _outgoing(self, record: dict[str, Any], cause: Any) -> Outgoing:
-        trace = new_traceparent(parse_headers(cause.headers()).traceparent)
-        source, subject = f"dealeriq/{STAGE}", record["subject_id"]
-        sent = headers(record["event_id"], _SCORES, source, record["event_time"], subject, trace)
-        return Outgoing(_SCORES, record["dealer_id"].encode(), self._encoder.encode(record), sent)
+    def _outgoing(self, scorer: LineScorer, scores: Scores, messages: Sequence[Any]) -> list[Outgoing]:
+        out, source = [], f"dealeriq/{STAGE}"
+        columns = (scores.event_ids, scores.times.tolist(), scores.subjects, scores.keys[DEALER])
+        values = scorer.messages(scores, self._schema_id)
+        for row, value, each in zip(scores.rows.tolist(), values, zip(*columns, strict=True), strict=True):
+            event_id, time_ms, subject, dealer = each
+            trace = new_traceparent(parse_headers(messages[row].headers()).traceparent)
+            sent = headers(event_id, _SCORES, source, time_ms, subject, trace)
+            out.append(Outgoing(_SCORES, dealer.encode(), value, sent))
+        return out
 
     def _count(self, **outcomes: int) -> None:
         for outcome, records in outcomes.items():

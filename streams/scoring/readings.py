@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,10 @@ from numpy.typing import NDArray
 from models.artifact import ArtifactError, Description
 from models.rules import InsightRule
 from models.runtime import Session
-from schemas.ids import derived_id
+from schemas.ids import derived_ids
 from streams.scoring.reasons import contributions, reference, strongest
 
-__all__ = ["RuleReader", "rule_version"]
+__all__ = ["Events", "Readings", "RuleReader", "rule_version"]
 
 Vectors = NDArray[np.float32]
 _TEXT = 4_000
@@ -29,6 +30,31 @@ _TEXT = 4_000
 def rule_version(rule: InsightRule) -> str:
     """Return a hash of the declaration: another threshold is another version."""
     return hashlib.sha256(json.dumps(rule.to_dict(), sort_keys=True).encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Events:
+    """What is scored, beside the numbers: each row's own id, dealer, subject and event time."""
+
+    ids: Sequence[str]
+    dealers: Sequence[str]
+    subjects: Sequence[str]
+    times: Sequence[int]
+
+
+@dataclass(frozen=True)
+class Readings:
+    """What rules say of some rows of a batch: `rows` says of which.
+
+    For each rule, `ids` are the ids of the insights that the rows would make, and `values` what the rule looks
+    at. `told` has the readings of rows beyond any threshold as the topic `scores` has them, by row; of the
+    others there is nothing to say but that.
+    """
+
+    rows: NDArray[np.int64]
+    ids: Sequence[Sequence[str]] = ()
+    values: Sequence[NDArray[np.float64]] = ()
+    told: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
 
 
 class RuleReader:
@@ -42,40 +68,58 @@ class RuleReader:
         self._rules = [(rule, rule_version(rule), *_places(told, rule)) for rule in told.rules]
 
     def read(
-        self, vectors: Vectors, answers: Vectors, events: Sequence[tuple[str, str, str, int]]
-    ) -> list[list[dict[str, Any]]]:
-        """Return for each row the readings of all rules, as the topic `scores` has them.
-
-        `events` are each row's (event_id, dealer_id, subject_id, event_time).
-        """
-        found: list[list[dict[str, Any]]] = [[] for _ in events]
+        self, vectors: Vectors, answers: Vectors, events: Events, rows: NDArray[np.int64] | None = None
+    ) -> Readings:
+        """Return what the rules say of `rows` of a batch; of all where none are named."""
+        if rows is None:
+            rows = np.arange(len(answers))
+        elif len(rows) < len(answers):
+            vectors, answers = vectors[rows], answers[rows]
+            at = rows.tolist()
+            columns = (events.ids, events.dealers, events.subjects, events.times)
+            events = Events(*([column[i] for i in at] for column in columns))
         values = [self._values(output, over, vectors, answers) for _, _, output, over in self._rules]
-        passed = [_beyond(rule, seen) for (rule, _, _, _), seen in zip(self._rules, values, strict=True)]
+        ids = [
+            derived_ids(f"{rule.name}@{version}", events.subjects, events.times, events.ids)
+            for rule, version, _, _ in self._rules
+        ]
+        passed = [_beyond(rule, seen) for (rule, *_), seen in zip(self._rules, values, strict=True)]
         # Reasons cost one answer an input, so they are sought only where somebody may be told.
-        told = np.flatnonzero(np.logical_or.reduce(passed)) if passed else np.empty(0, np.int64)
-        moved = contributions(self._session, vectors[told], answers[told]) if len(told) else None
-        place = {int(row): at for at, row in enumerate(told)}
-        for (rule, version, output, _), seen, beyond in zip(self._rules, values, passed, strict=True):
-            for row, (event_id, dealer, subject, time_ms) in enumerate(events):
-                reading = {
-                    "rule": rule.name,
-                    "rule_version": version,
-                    "insight_id": derived_id(f"{rule.name}@{version}", subject, time_ms, event_id),
-                    "severity": rule.severity,
-                    "above": rule.direction == "above",
-                    "value": float(seen[row]) if np.isfinite(seen[row]) else None,
-                    "threshold": float(rule.threshold),
-                    "hysteresis": float(rule.hysteresis),
-                    "cool_down_ms": int(rule.cool_down_ms),
-                    "text": "",
-                    "reasons": [],
-                }
-                if beyond[row] and moved is not None:
-                    reasons = self._reasons(vectors[row], moved[place[row], :, output], rule)
-                    reading["reasons"] = reasons
-                    reading["text"] = _text(rule, float(answers[row, output]), dealer, subject, reasons)
-                found[row].append(reading)
-        return found
+        beyond = np.flatnonzero(np.logical_or.reduce(passed)) if passed else np.empty(0, np.int64)
+        told: dict[int, list[dict[str, Any]]] = {}
+        if len(beyond):
+            moved = contributions(self._session, vectors[beyond], answers[beyond])
+            for row, each in zip(beyond.tolist(), moved, strict=True):
+                dealer, subject = events.dealers[row], events.subjects[row]
+                told[int(rows[row])] = [
+                    self._told(
+                        at, ids[at][row], values[at][row], bool(passed[at][row]), vectors[row], answers[row],
+                        each, dealer, subject,
+                    )
+                    for at in range(len(self._rules))
+                ]  # fmt: skip
+        return Readings(rows, ids, values, told)
+
+    def _told(
+        self, at: int, insight_id: str, value: np.float64, beyond: bool, vector: NDArray[np.float32],
+        answer: NDArray[np.float32], moved: NDArray[np.float64], dealer: str, subject: str,
+    ) -> dict[str, Any]:  # fmt: skip
+        """What one rule says of a row, with its reasons where it is beyond the threshold."""
+        rule, version, output, _ = self._rules[at]
+        reasons = self._reasons(vector, moved[:, output], rule) if beyond else []
+        return {
+            "rule": rule.name,
+            "rule_version": version,
+            "insight_id": insight_id,
+            "severity": rule.severity,
+            "above": rule.direction == "above",
+            "value": float(value) if np.isfinite(value) else None,
+            "threshold": float(rule.threshold),
+            "hysteresis": float(rule.hysteresis),
+            "cool_down_ms": int(rule.cool_down_ms),
+            "text": _text(rule, float(answer[output]), dealer, subject, reasons) if beyond else "",
+            "reasons": reasons,
+        }
 
     def passed(self, vectors: Vectors, answers: Vectors) -> NDArray[np.bool_]:
         """Return for each row whether it is beyond the threshold of any rule."""

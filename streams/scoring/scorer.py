@@ -3,37 +3,38 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from features.latest import Moment
+from features.latest import Latest
 from features.plan import Plan
 from models.artifact import ArtifactError, Description
 from models.canary import in_share
 from models.inputs import EventField
 from models.runtime import Session
-from schemas.ids import derived_id
-from streams.scoring.version import About, Version
+from streams.scoring.scores import Scores
+from streams.scoring.version import DEALER, Version
 
-__all__ = ["Change", "Scorer", "subject_of"]
-
-_DEALER = "dealer_id"
+__all__ = ["Changes", "Scorer", "subjects_of"]
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """An entity whose features changed: its keys, and the record that says so."""
+class Changes:
+    """Entities whose features changed: a column of each of their keys, and the ids of what says so."""
 
-    entity: dict[str, str]
-    cause_id: str
+    keys: Mapping[str, Sequence[str]]
+    causes: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.causes)
 
 
-def subject_of(entity: dict[str, str], order: Sequence[str]) -> str:
-    """Return the subject's id: the values of the keys, joined by `/`."""
-    return "/".join(entity[name] for name in order)
+def subjects_of(keys: Mapping[str, Sequence[str]], order: Sequence[str]) -> list[str]:
+    """Return the subjects' ids: the values of the keys, joined by `/`."""
+    return list(map("/".join, zip(*(keys[name] for name in order), strict=True)))
 
 
 class Scorer(Version):
@@ -48,16 +49,12 @@ class Scorer(Version):
     ) -> None:
         super().__init__(session, plan, shadow=shadow, decided_at=decided_at, share=share)
         told = session.description
-        self.entity, self.views = told.entity, tuple(told.views)
-        if _DEALER not in told.entity:
+        self.entity = told.entity
+        if DEALER not in told.entity:
             raise ArtifactError(f"{self.named} scores {', '.join(told.entity)}, which has no dealer to tell")
         if any(isinstance(each, EventField) for each in told.inputs):
             raise ArtifactError(f"{self.named} reads fields of single events; the stream scores entities")
-        self._places = [
-            (f"{view}__{name}", view, self._have[view].index(name))
-            for view, names in told.views.items()
-            for name in names
-        ]
+        self._columns = [f"{view}__{name}" for view, names in told.views.items() for name in names]
         self.triggers = tuple(view for view in told.views if set(plan.views[view].entity) == set(told.entity))
         if not self.triggers:
             raise ArtifactError(
@@ -70,13 +67,9 @@ class Scorer(Version):
         return not any(isinstance(each, EventField) for each in told.inputs)
 
     def score(
-        self,
-        changes: Sequence[Change],
-        moments: Sequence[Moment],
-        bucket_ms: int,
-        left: Set[str] = frozenset(),
-    ) -> tuple[list[dict[str, Any]], int]:
-        """Return the scores as the topic `scores` has them, and how many rows got none.
+        self, changes: Changes, latest: Latest, bucket_ms: int, left: Set[str] = frozenset()
+    ) -> tuple[Scores, int]:
+        """Return the scores, and how many rows got none. `latest` has what the store holds of `changes`.
 
         `left` are subjects that a canary has answered for: there the champion's score is the shadow.
 
@@ -84,42 +77,42 @@ class Scorer(Version):
         counted, and the rest goes on. Missing and infinite features are missing to the model, as in training.
         """
         began = time.perf_counter()
-        chosen = [
-            i for i, each in enumerate(moments)
-            if each.time_ms is not None
-            and any(each.rows[view].values[at] is not None for _, view, at in self._places)
-        ]  # fmt: skip
-        if not chosen:
-            return [], len(changes)
-        times = np.array([moments[i].time_ms for i in chosen], np.int64)
-        columns: dict[str, Any] = {
-            column: [moments[i].rows[view].values[at] for i in chosen] for column, view, at in self._places
-        }
-        for key in self.entity:
-            columns[key] = [changes[i].entity[key] for i in chosen]
-        vectors = self.session.vectors(columns, times)
+        columns = {name: latest.columns[name] for name in self._columns}
+        nothing = np.logical_and.reduce([np.isnan(each) for each in columns.values()])
+        rows = np.flatnonzero(latest.known & ~nothing)
+        if len(rows) < len(changes):
+            columns = {name: each[rows] for name, each in columns.items()}
+        keys, times = _chosen(changes.keys, rows, len(changes)), latest.times[rows]
+        vectors = self.session.vectors(columns | {name: keys[name] for name in self.entity}, times)
         answers = self.session.run(vectors)
         finite = np.isfinite(answers).all(axis=1)
         if not finite.all():
-            kept = np.flatnonzero(finite)
-            chosen, times = [chosen[i] for i in kept], times[kept]
-            vectors, answers = vectors[kept], answers[kept]
+            rows, vectors, answers = rows[finite], vectors[finite], answers[finite]
+            keys, times = _chosen(changes.keys, rows, len(changes)), latest.times[rows]
         latency_ms = (time.perf_counter() - began) * 1000
-        prefix = f"{self.model}/{self.version}"
-        abouts = []
-        for i, time_ms in zip(chosen, times.tolist(), strict=True):
-            change = changes[i]
-            subject = subject_of(change.entity, self.entity)
-            event_id = derived_id(prefix, subject, time_ms // bucket_ms * bucket_ms, change.cause_id)
-            counts = self._counts(subject, left)
-            dealer = change.entity[_DEALER]
-            abouts.append(About(event_id, dealer, subject, change.entity, change.cause_id, time_ms, counts))
-        records = self._records(abouts, vectors, answers, latency_ms)
-        self._read(records, (row for row, each in enumerate(abouts) if each.counts), vectors, answers)
-        return records, len(changes) - len(records)
+        subjects = subjects_of(keys, self.entity)
+        causes = _chosen({"": changes.causes}, rows, len(changes))[""]
+        counts = self._counts(subjects, left)
+        buckets = times // bucket_ms * bucket_ms
+        scores = self._scores(
+            rows, keys, subjects, causes, times, buckets, vectors, answers, latency_ms, counts
+        )
+        return scores, len(changes) - len(scores)
 
-    def _counts(self, subject: str, left: Set[str]) -> bool:
-        """Whether somebody acts on the score of a subject."""
-        if self.shadow:
-            return self.share > 0 and in_share(self.model, subject, self.share)
-        return subject not in left
+    def _counts(self, subjects: Sequence[str], left: Set[str]) -> NDArray[np.bool_]:
+        """Whether somebody acts on the score of each subject."""
+        if not self.shadow:
+            return np.array([each not in left for each in subjects], bool)
+        if self.share == 0:
+            return np.zeros(len(subjects), bool)
+        return np.array([in_share(self.model, each, self.share) for each in subjects], bool)
+
+
+def _chosen(
+    columns: Mapping[str, Sequence[str]], rows: NDArray[np.int64], count: int
+) -> Mapping[str, Sequence[str]]:
+    """These rows of columns of `count`."""
+    if len(rows) == count:
+        return columns
+    at = rows.tolist()
+    return {name: [column[i] for i in at] for name, column in columns.items()}

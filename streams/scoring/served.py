@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -77,6 +77,7 @@ class Serving(Protocol):
     shadow: bool
     decided_at: int
     share: float
+    views: Mapping[str, Sequence[str]]
 
     def __init__(
         self, session: Session, plan: Plan, *, shadow: bool = False, decided_at: int = -1, share: float = 0.0
@@ -113,6 +114,15 @@ class Pair(Generic[S]):
     def scorers(self) -> tuple[S, ...]:
         """Both, the champion first."""
         return (self.champion,) if self.challenger is None else (self.champion, self.challenger)
+
+    @property
+    def features(self) -> dict[str, list[str]]:
+        """The features of each view that either version reads."""
+        found: dict[str, list[str]] = {}
+        for scorer in self.scorers:
+            for view, names in scorer.views.items():
+                found[view] = list(dict.fromkeys((*found.get(view, ()), *names)))
+        return found
 
 
 Served = Pair[Scorer]

@@ -15,7 +15,7 @@ from streams.scoring.store import ScoreStore
 
 __all__ = ["Sweep", "entities_of"]
 
-_AT_ONCE = 250
+_AT_ONCE = 100  # a hundredth of a second or two
 _JOIN = "/"
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,24 +10,17 @@ from numpy.typing import NDArray
 from features.plan import Plan
 from models.artifact import ArtifactError
 from models.runtime import Session
-from streams.scoring.readings import RuleReader
+from schemas.ids import derived_ids
+from streams.scoring.readings import Events, RuleReader
+from streams.scoring.scores import Scores, ScoreWriter
 
-__all__ = ["About", "Version"]
+__all__ = ["DEALER", "Version"]
 
+DEALER = "dealer_id"
+
+Bools = NDArray[np.bool_]
+Longs = NDArray[np.int64]
 Vectors = NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class About:
-    """What a score is of, beside its numbers; `counts` says whether somebody acts on it."""
-
-    event_id: str
-    dealer_id: str
-    subject_id: str
-    entity: dict[str, str]
-    cause_id: str
-    event_time: int
-    counts: bool
 
 
 class Version:
@@ -50,15 +41,15 @@ class Version:
     ) -> None:
         told = session.description
         self.session, self.shadow, self.decided_at, self.share = session, shadow, decided_at, share
+        self.views: Mapping[str, Sequence[str]] = told.views
         self.named = f"{told.name} {told.version}"
-        self._have: dict[str, list[str]] = {}
-        """The features of each view that it reads, in the plan's order."""
         for view, names in told.views.items():
             known = plan.views.get(view)
-            have = self._have[view] = [] if known is None else [each.name for each in known.features]
+            have = set() if known is None else {each.name for each in known.features}
             if missing := [name for name in names if name not in have]:
                 raise ArtifactError(f"{self.named} reads {view}.{missing[0]}, which the feature plan has not")
         self._rules = RuleReader(session)
+        self._writer = ScoreWriter(told, decided_at)
 
     @property
     def model(self) -> str:
@@ -70,50 +61,24 @@ class Version:
         """The model's version."""
         return self.session.version
 
-    def _records(
-        self, abouts: Sequence[About], vectors: Vectors, answers: Vectors, latency_ms: float
-    ) -> list[dict[str, Any]]:
-        """Return the scores as the topic `scores` has them, without readings."""
-        told = self.session.description
-        names = [each.name for each in told.inputs]
-        known = np.isfinite(vectors).tolist()
-        given, outputs = vectors.astype(np.float64).tolist(), answers.astype(np.float64).tolist()
-        scores = self.session.scores(answers).tolist()
-        return [
-            {
-                "event_id": about.event_id,
-                "dealer_id": about.dealer_id,
-                "model": told.name,
-                "model_version": told.version,
-                "subject_type": told.subject_type,
-                "subject_id": about.subject_id,
-                "score": scores[row],
-                "features": {
-                    name: value if there else None
-                    for name, value, there in zip(names, given[row], known[row], strict=True)
-                },
-                "latency_ms": latency_ms,
-                "shadow": not about.counts,
-                "outputs": dict(zip(told.outputs, outputs[row], strict=True)),
-                "entity": about.entity,
-                "decided_at": self.decided_at,
-                "readings": [],
-                "cause_id": about.cause_id,
-                "event_time": about.event_time,
-            }
-            for row, about in enumerate(abouts)
-        ]
+    def messages(self, scores: Scores, schema_id: int) -> list[bytes]:
+        """Return the version's scores as messages of the topic `scores`; `schema_id` is the registry's."""
+        return self._writer.write(scores, schema_id)
 
-    def _read(
-        self, records: Sequence[dict[str, Any]], rows: Iterable[int], vectors: Vectors, answers: Vectors
-    ) -> None:
-        """Let the rules speak of these rows of `records`, `vectors` and `answers`."""
-        at = list(rows)
-        if not at:
-            return
-        events = [
-            (each["event_id"], each["dealer_id"], each["subject_id"], each["event_time"])
-            for each in (records[row] for row in at)
-        ]
-        for row, readings in zip(at, self._rules.read(vectors[at], answers[at], events), strict=True):
-            records[row]["readings"] = readings
+    def _scores(
+        self, rows: Longs, keys: Mapping[str, Sequence[str]], subjects: Sequence[str], causes: Sequence[str],
+        times: Longs, buckets: Longs, vectors: Vectors, answers: Vectors, latency_ms: float, counts: Bools,
+        sampled: Bools | None = None, spoken: Bools | None = None,
+    ) -> Scores:  # fmt: skip
+        """Return the scores of some rows. `buckets` are the times that their ids are made of, `spoken` says
+        which of those that count the rules may speak of (all).
+        """
+        ids = derived_ids(f"{self.model}/{self.version}", subjects, buckets.tolist(), causes)
+        asked = counts if spoken is None else counts & spoken
+        events = Events(ids, keys[DEALER], subjects, times.tolist())
+        readings = self._rules.read(vectors, answers, events, np.flatnonzero(asked))
+        if sampled is None:
+            sampled = np.ones(len(rows), bool)
+        return Scores(
+            rows, ids, keys, subjects, causes, times, counts, sampled, vectors, answers, latency_ms, readings
+        )

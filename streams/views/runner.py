@@ -76,6 +76,7 @@ class ViewRunner:
                 messages = fetch(source, self._batch_records, self._poll_s, self._meters)
                 if messages:
                     self._apply(messages)
+                self._patiently(self._view.spare)
                 if time.monotonic() - reported >= _REPORT_S:
                     self._patiently(self._view.tick)
                     self._report(source)

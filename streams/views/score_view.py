@@ -10,25 +10,27 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import redis.exceptions
 
 from connectors.kafka import KafkaUnavailableError, Producer
 from connectors.registry import RegistryRefusedError, RegistryUnavailableError
-from features.latest import LatestReader, Moment
+from features.latest import Latest, LatestReader
 from features.plan import Plan, ViewPlan
 from features.tile_records import TileRecords
 from models.oip.client import RemoteUnavailableError
-from schemas.codec import Encoder
 from schemas.envelope import headers, new_traceparent, parse_headers
 from schemas.errors import DealerIQError
 from streams.metrics import StageMeters
-from streams.scoring.scorer import Change, Scorer, subject_of
+from streams.scoring.scorer import Changes, Scorer, subjects_of
+from streams.scoring.scores import Scores
 from streams.scoring.served import Served, ServedModels
 from streams.scoring.settings import ScoringSettings
 from streams.scoring.store import ScoreStore
 from streams.scoring.sweep import Sweep, entities_of
+from streams.scoring.version import DEALER
 from streams.views.view import Position, View
 
 __all__ = ["FeaturesBehindError", "ScoreView"]
@@ -36,7 +38,26 @@ __all__ = ["FeaturesBehindError", "ScoreView"]
 _DELIVERY_S = 30.0
 _SCORES = "scores"
 _LOOK_S = 0.002
-_SWEEP_S = 0.25  # of each second, while a new champion scores everybody: what changes meanwhile waits no longer
+_SWEEP_S = 0.015  # of a piece, while a new champion scores everybody: what changes meanwhile waits no longer
+_SWEEP_SHARE = 0.25  # of the time
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """An entity to be scored, and why: the id of a cause, and the message behind it (None: a decision)."""
+
+    entity: dict[str, str]
+    cause_id: str
+    message: Any = None
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """Scores of one version, and the messages that caused them."""
+
+    scorer: Scorer
+    scores: Scores
+    messages: list[Any]
 
 
 class FeaturesBehindError(DealerIQError):
@@ -92,18 +113,26 @@ class ScoreView(View):
         self._views: dict[str, ViewPlan] = {view.topic: view for view in plan.views.values()}
         self.topics = tuple(topics)
         self._records = {name: TileRecords(self._views[name], fetch_schema) for name in self.topics}
-        self._encoder: Encoder | None = None
+        self._known_schema_id: int | None = None
         self._meters = StageMeters(self.name)
         self._sweep = Sweep(store)
+        self._sweep_again = 0.0
 
     def positions(self) -> Position:
         """Return the position held in Redis."""
         self._sweep.begin(self._models.current())
         return self._store.positions()
 
-    def tick(self) -> None:
-        """Go on with the sweeps of new champions, for a part of a second."""
-        ends = time.monotonic() + _SWEEP_S
+    def spare(self) -> None:
+        """Go on with the sweeps of new champions, a quarter of the time."""
+        began = time.monotonic()
+        if began < self._sweep_again:
+            return
+        self._sweep_on(began + _SWEEP_S)
+        ended = time.monotonic()
+        self._sweep_again = ended + (ended - began) * (1 / _SWEEP_SHARE - 1)
+
+    def _sweep_on(self, ends: float) -> None:
         for name, served, subjects in self._sweep.due(self._models.current()):
             try:
                 self._score_anew(served, subjects)
@@ -122,7 +151,7 @@ class ScoreView(View):
         served = self._models.current()
         changes = self._changes(messages)
         due = self._due(changes, served)
-        produced: list[tuple[dict[str, Any], Any]] = []
+        produced: list[_Scored] = []
         scored: dict[tuple[str, str], int] = {}
         if due:
             self._wait_for(behind, {view for each in served.values() for view in each.champion.triggers})
@@ -164,7 +193,7 @@ class ScoreView(View):
         self,
         changes: Mapping[tuple[str, ...], Mapping[tuple[str, ...], list[Any]]],
         served: Mapping[str, Served],
-    ) -> dict[str, list[tuple[Change, Any]]]:
+    ) -> dict[str, list[_Due]]:
         """For each model, the entities with a change in a bucket that was not scored, and what changed them."""
         now_ms = int(self._clock() * 1000)
         asked: dict[str, dict[str, tuple[dict[str, str], list[Any]]]] = {}
@@ -177,15 +206,17 @@ class ScoreView(View):
                     continue
                 wanted_by.add(keys)
                 subjects = asked.setdefault(name, {})
-                for values, places in entities.items():
-                    entity = dict(zip(keys, values, strict=True))
+                columns = dict(zip(keys, zip(*entities, strict=True), strict=True))
+                named = subjects_of(columns, champion.entity)
+                for subject, values, places in zip(named, entities, entities.values(), strict=True):
                     present = [place for place in places if place[1] <= now_ms]
                     future += len(places) - len(present)
                     if present:
-                        _, known = subjects.setdefault(subject_of(entity, champion.entity), (entity, []))
+                        entity = dict(zip(keys, values, strict=True))
+                        _, known = subjects.setdefault(subject, (entity, []))
                         known += present
         last = self._store.scored({name: list(subjects) for name, subjects in asked.items()})
-        due: dict[str, list[tuple[Change, Any]]] = {}
+        due: dict[str, list[_Due]] = {}
         debounced = 0
         for name, subjects in asked.items():
             for subject, (entity, places) in subjects.items():
@@ -193,7 +224,7 @@ class ScoreView(View):
                 fresh = [m for m, at in places if newest is None or self._bucket(at) > newest]
                 if fresh:
                     # The first change of the bucket is the cause, however the log is cut into batches.
-                    due.setdefault(name, []).append((Change(entity, _cause(fresh[0])), fresh[0]))
+                    due.setdefault(name, []).append(_Due(entity, _cause(fresh[0]), fresh[0]))
                 debounced += len(places) - min(1, len(fresh))
         unserved = sum(
             len(places) for keys, entities in changes.items() if keys not in wanted_by
@@ -219,26 +250,29 @@ class ScoreView(View):
                 )
             time.sleep(_LOOK_S)
 
-    def _score(
-        self, served: Served, due: Sequence[tuple[Change, Any]], scored: dict[tuple[str, str], int]
-    ) -> list[tuple[dict[str, Any], Any]]:
-        changes = [change for change, _ in due]
-        causes = {change.cause_id: message for change, message in due}
-        views = list(dict.fromkeys(view for each in served.scorers for view in each.views))
-        moments = self._reader.read(views, [change.entity for change in changes], int(self._clock() * 1000))
-        beside = self._beside(served.challenger, changes, moments)
+    def _score(self, served: Served, due: Sequence[_Due], scored: dict[tuple[str, str], int]) -> list[_Scored]:
+        if not due:
+            return []
+        keys = {name: [each.entity[name] for each in due] for name in due[0].entity}
+        changes = Changes(keys, [each.cause_id for each in due])
+        latest = self._reader.read(served.features, keys, int(self._clock() * 1000))
+        beside = self._beside(served.challenger, changes, latest)
         # A canary counts only where it has answered: one that fails leaves every subject to the champion.
-        left = {record["subject_id"] for record in beside if not record["shadow"]}
-        records, without = served.champion.score(changes, moments, self._bucket_ms, left)
+        left = {subject for each in beside for subject, _ in each.counting()}
+        scores, without = served.champion.score(changes, latest, self._bucket_ms, left)
         self._count(without_features=without, canary=len(left))
-        for record in (*records, *(each for each in beside if not each["shadow"])):
-            scored[record["model"], record["subject_id"]] = self._bucket(record["event_time"])
-        return [(record, causes[record["cause_id"]]) for record in (*records, *beside)]
+        found = []
+        for scorer, each in ((served.champion, scores), *((served.challenger, each) for each in beside)):
+            assert scorer is not None
+            for subject, time_ms in each.counting():
+                scored[scorer.model, subject] = self._bucket(time_ms)
+            found.append(_Scored(scorer, each, [due[row].message for row in each.rows.tolist()]))
+        return found
 
     def _score_anew(self, served: Served, subjects: Sequence[str]) -> None:
         """Score subjects as they are, because the champion changed; who left the store gets none."""
         possible = [
-            (Change(entity, served.decision), None)
+            _Due(entity, served.decision)
             for subject in subjects
             for entity in entities_of(subject, served.champion.entity)
         ]
@@ -249,13 +283,11 @@ class ScoreView(View):
         self._count_produced(produced)
         self._count(swept=len(scored))
 
-    def _beside(
-        self, challenger: Scorer | None, changes: Sequence[Change], moments: Sequence[Moment]
-    ) -> list[dict[str, Any]]:
+    def _beside(self, challenger: Scorer | None, changes: Changes, latest: Latest) -> list[Scores]:
         if challenger is None:
             return []
         try:
-            return challenger.score(changes, moments, self._bucket_ms)[0]
+            return [challenger.score(changes, latest, self._bucket_ms)[0]]
         except Exception as error:  # a challenger that fails must cost nobody a score
             self._meters.error(error)
             return []
@@ -263,37 +295,40 @@ class ScoreView(View):
     def _bucket(self, time_ms: int) -> int:
         return time_ms // self._bucket_ms * self._bucket_ms
 
-    def _produce(self, produced: Sequence[tuple[dict[str, Any], Any]]) -> None:
-        if self._encoder is None:
-            self._encoder = Encoder(_SCORES, self._schema_id())
+    def _produce(self, produced: Sequence[_Scored]) -> None:
+        if self._known_schema_id is None:
+            self._known_schema_id = self._schema_id()
         errors: list[Any] = []
 
         def delivered(error: Any, _message: Any) -> None:
             if error is not None:
                 errors.append(error)
 
-        for record, cause in produced:
-            trace = new_traceparent(None if cause is None else parse_headers(cause.headers()).traceparent)
-            source, time_ms, subject = f"dealeriq/{self.name}", record["event_time"], record["subject_id"]
-            sent = headers(record["event_id"], _SCORES, source, time_ms, subject, trace)
-            value = self._encoder.encode(record)
-            self._producer.produce(
-                _SCORES, value, key=record["dealer_id"].encode(), headers=sent, on_delivery=delivered
-            )
+        source = f"dealeriq/{self.name}"
+        for each in produced:
+            scores = each.scores
+            columns = (scores.event_ids, scores.times.tolist(), scores.subjects, scores.keys[DEALER])
+            values = each.scorer.messages(scores, self._known_schema_id)
+            for cause, value, told in zip(each.messages, values, zip(*columns, strict=True), strict=True):
+                event_id, time_ms, subject, dealer = told
+                trace = new_traceparent(None if cause is None else parse_headers(cause.headers()).traceparent)
+                sent = headers(event_id, _SCORES, source, time_ms, subject, trace)
+                self._producer.produce(_SCORES, value, key=dealer.encode(), headers=sent, on_delivery=delivered)
         left = self._producer.flush(_DELIVERY_S)
         if left or errors:
-            told = errors[0].str() if errors else f"{left} messages unacknowledged"
-            raise KafkaUnavailableError(f"{self.name} cannot produce: {told}")
+            reason = errors[0].str() if errors else f"{left} messages unacknowledged"
+            raise KafkaUnavailableError(f"{self.name} cannot produce: {reason}")
 
-    def _count_produced(self, produced: Sequence[tuple[dict[str, Any], Any]]) -> None:
-        shadow = sum(record["shadow"] for record, _ in produced)
-        self._count(produced=len(produced) - shadow, shadow=shadow)
-        if produced:
+    def _count_produced(self, produced: Sequence[_Scored]) -> None:
+        acted = sum(int(each.scores.counts.sum()) for each in produced)
+        self._count(produced=acted, shadow=sum(len(each.scores) for each in produced) - acted)
+        if any(len(each.scores) for each in produced):
             now_ms = time.time() * 1000
             self._meters.freshness(
-                max(now_ms - cause.timestamp()[1], 0.0) / 1000 for _, cause in produced if cause is not None
-            )
-            self._meters.event_time(max(record["event_time"] for record, _ in produced))
+                max(now_ms - cause.timestamp()[1], 0.0) / 1000
+                for each in produced for cause in each.messages if cause is not None
+            )  # fmt: skip
+            self._meters.event_time(max(int(each.scores.times.max(initial=0)) for each in produced))
 
     def _count(self, **outcomes: int) -> None:
         for outcome, records in outcomes.items():

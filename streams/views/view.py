@@ -26,7 +26,7 @@ class View(ABC):
     topics: tuple[str, ...]
 
     retried: tuple[type[Exception], ...] = ()
-    """What `apply`, `tick` and `positions` raise when a store is away for a while: tried again with backoff."""
+    """What `apply`, `tick`, `spare` and `positions` raise when a store is away: tried again with backoff."""
 
     @abstractmethod
     def positions(self) -> Position:
@@ -47,3 +47,8 @@ class View(ABC):
 
     def tick(self) -> None:  # noqa: B027
         """Do what time alone makes due. Called about once a second between batches, also when nothing comes."""
+
+    def spare(self) -> None:  # noqa: B027
+        """Do a piece of what can wait. Called after each look at the topics, whatever it brought: records that
+        come meanwhile wait for it, so it takes a few hundredths of a second.
+        """

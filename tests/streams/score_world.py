@@ -8,7 +8,9 @@ from typing import Any
 
 from scoring_model import VIEW
 
+from features.keys import entity_key, field, unwrap_bytes
 from features.latest import LatestReader
+from features.merge import merge
 from features.plan import load
 from features.tiles import from_record
 from features.writer import FeatureWriter
@@ -125,8 +127,6 @@ class World:
             self.next += len(batch)
 
     def row(self, dealer: str, category: str, at: int) -> Any:
-        """The entity's features at a moment, by the house's merge over the house's reader."""
-        (moment,) = LatestReader(self.client, PLAN).read(
-            [VIEW], [{"dealer_id": dealer, "category": category}], at
-        )
-        return moment.rows[VIEW]
+        """The entity's features at a moment, by the house's merge of all of the view."""
+        key = entity_key(TILES, {"dealer_id": dealer, "category": category}, PLAN.project)
+        return merge(TILES, unwrap_bytes(self.client.hget(key, field(VIEW, "tiles"))), at)

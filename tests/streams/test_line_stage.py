@@ -14,7 +14,7 @@ import pytest
 from line_model import INPUTS, line_model, order
 
 from features.keys import entity_key, field, unwrap_bytes
-from features.merge import merge
+from features.merge import merge, reduced
 from features.plan import load
 from features.tiles import Tile, Tiles, decode, double_fields, encode, sketch_fields
 from features.writer import FeatureWriter
@@ -27,7 +27,7 @@ from schemas.codec import Decoder, Encoder
 from schemas.envelope import headers, parse_headers
 from schemas.validate import problems
 from streams.insights.explain import explain
-from streams.lines.features import LineFeatures, reduced
+from streams.lines.features import LineFeatures
 from streams.lines.models import LineModels
 from streams.lines.scorer import LineScorer
 from streams.lines.stage import LineStage

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from score_world import HOUR, NOON, CrashError, World
+from score_world import HOUR, NOON, PLAN, CrashError, World
 from scoring_model import folder
 
 from models.canary import in_share
 from models.lifecycle import Lifecycle, decision
 from schemas.validate import problems
+from streams.scoring.store import ScoreStore
 
 
 class Swapping:
@@ -113,10 +115,13 @@ def test_a_rollback_restores_the_earlier_scores_to_the_bit(store: Any, tmp_path:
 
 
 def swept(swapping: Swapping) -> list[dict[str, Any]]:
-    """What a second without any event brings."""
-    before = len(swapping.world.topic.records)
-    swapping.world.view.tick()
-    return swapping.world.topic.records[before:]
+    """What some time without any event brings."""
+    world, before, began = swapping.world, len(swapping.world.topic.records), time.monotonic()
+    store, decided = ScoreStore(world.client, PLAN.project), world.models.current()["busy"].champion.decided_at
+    while store.swept().get("busy") != decided or time.monotonic() < began + 0.2:
+        world.view.spare()
+        assert time.monotonic() < began + 60
+    return world.topic.records[before:]
 
 
 def told(found: list[dict[str, Any]]) -> dict[str, tuple[Any, ...]]:
@@ -136,7 +141,7 @@ def test_a_new_champion_scores_everybody_at_once_and_a_rollback_restores_every_s
     # The store is away in the middle, and then the scorer is killed: it begins again, with the same ids.
     swapping.world.topic.crash = True
     with pytest.raises(CrashError):
-        swapping.world.view.tick()
+        swapping.world.view.spare()
     swapping.world.restart()
     found = swept(swapping)
     assert {each["model_version"] for each in found} == {new}
@@ -156,6 +161,29 @@ def test_a_new_champion_scores_everybody_at_once_and_a_rollback_restores_every_s
     assert len(swapping.scores(3)) == 3
     swapping.world.score()
     assert swept(swapping) == []
+
+
+def test_what_changes_during_a_sweep_waits_for_one_piece_of_it(
+    store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streams.scoring.sweep._AT_ONCE", 10)
+    monkeypatch.setattr("streams.views.score_view._SWEEP_S", 0.0)
+    swapping = Swapping(store, tmp_path)
+    swapping.step("old", "champion")
+    swapping.world.restart()
+    everybody = told(swapping.scores()).keys()
+    swapping.step("new", "champion")
+    records, before = swapping.world.topic.records, len(swapping.world.topic.records)
+    swapping.world.view.spare()
+    assert len(records) == before + 10
+    fresh = swapping.scores(5)  # events of the next hour
+    assert len(fresh) == 5
+    swept(swapping)
+    after = records[before:]
+    assert {each["model_version"] for each in after} == {swapping.folders["new"][1].version}
+    assert {each["subject_id"] for each in after} == everybody
+    places = [(each["subject_id"], each["event_time"]) for each in after]
+    assert len(places) == len(set(places))  # nobody twice as of the same moment
 
 
 def test_a_sweep_with_a_canary_leaves_one_score_that_counts(store: Any, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from models.rules import InsightRule
 from models.runtime import Session
 from schemas.validate import problems
 from streams.scoring.reasons import contributions
-from streams.scoring.scorer import Scorer, subject_of
+from streams.scoring.scorer import Scorer, subjects_of
 from streams.scoring.served import ServedModels
 from streams.scoring.sweep import entities_of
 from streams.views.score_view import FeaturesBehindError
@@ -208,9 +208,10 @@ def test_a_bad_version_leaves_the_last_champion(store: Any, tmp_path: Path) -> N
 def test_a_subject_is_found_again_whatever_its_keys_hold(values: list[str]) -> None:
     keys = ("dealer_id", "category", "third")[: len(values)]
     entity = dict(zip(keys, values, strict=True))
-    found = entities_of(subject_of(entity, keys), keys)
+    (subject,) = subjects_of({key: [value] for key, value in entity.items()}, keys)
+    found = entities_of(subject, keys)
     assert entity in found
-    assert all(subject_of(each, keys) == subject_of(entity, keys) for each in found)
+    assert all(subjects_of({k: [v] for k, v in each.items()}, keys) == [subject] for each in found)
 
 
 def test_the_hot_path_imports_nothing_heavy() -> None:
