@@ -7,6 +7,7 @@ challenger as aliases. Whatever MLflow has missed while it was away is set right
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Mapping
 from contextlib import contextmanager
@@ -62,6 +63,7 @@ class Mlflow:
         with self._asking():
             from mlflow import MlflowClient
 
+            _reach(self._address, settings.timeout_s)
             self._client = MlflowClient(tracking_uri=self._address, registry_uri=self._address)
 
     def begin(self, model: str, request: str, parameters: Mapping[str, Any]) -> str:
@@ -244,6 +246,24 @@ class Mlflow:
             raise MlflowUnavailableError(
                 f"MLflow at {_shown(self._address)} did not do it ({time.monotonic() - began:.1f} s): {words}"
             ) from error
+
+
+def _reach(address: str, timeout_s: float) -> None:
+    """Connect once to where a database is the address: MLflow would try for most of an hour, whatever is wrong.
+
+    Raises OSError and SQLAlchemy's errors.
+    """
+    import sqlalchemy
+    from mlflow.store.db.db_types import DATABASE_ENGINES
+
+    if address.partition(":")[0].partition("+")[0] not in DATABASE_ENGINES:
+        return
+    url = sqlalchemy.make_url(address)
+    if url.host and url.port:  # the drivers have no one word for how long to wait
+        socket.create_connection((url.host, url.port), timeout_s).close()
+    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
+    with engine.connect():
+        pass
 
 
 def _shown(address: str) -> str:

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.keys import entity_key, field, unwrap_bytes
-from features.merge import merge, reduced
+from features.merge import reduced
+from features.merge_many import merge_many
 from features.plan import Plan, ViewPlan
-from features.tiles import Tiles, decode
+from features.tiles import Tiles, align, decode
 
 __all__ = ["Latest", "LatestReader"]
 
@@ -59,8 +60,8 @@ class LatestReader:
                 pipeline.hget(entity_key(view, named, self._plan.project), where)
         blobs = iter(pipeline.execute())
         held = [
-            [decode(unwrap_bytes(blob)) if (blob := next(blobs)) else None for _ in entities]
-            for entities, _ in places
+            [self._tiles(name, blob) if (blob := next(blobs)) else None for _ in entities]
+            for name, (entities, _) in zip(wanted, places, strict=True)
         ]
         count = len(next(iter(keys.values())))
         times = np.full(count, -1, np.int64)
@@ -73,6 +74,10 @@ class LatestReader:
             values = _merged(view, which, tiles, times)
             columns |= {f"{view.name}__{each.name}": values[:, i] for i, each in enumerate(view.features)}
         return Latest(times >= 0, times, columns)
+
+    def _tiles(self, view: str, blob: bytes) -> Tiles:
+        tiles = decode(unwrap_bytes(blob))
+        return tiles if tiles.names else align(self._plan.views[view], tiles)
 
     def _view(self, name: str, features: tuple[str, ...]) -> ViewPlan:
         found = self._reduced.get((name, features))
@@ -102,8 +107,8 @@ def _merged(view: ViewPlan, which: Longs, tiles: Sequence[Tiles | None], times: 
     hops = np.where(times < 0, -1, times // view.hop_ms)
     asked, at = np.unique(np.stack([which, hops], 1), axis=0, return_inverse=True)
     found = np.full((len(asked), len(view.features)), np.nan)
-    for row, (entity, hop) in enumerate(asked.tolist()):
-        if hop >= 0 and tiles[entity] is not None:
-            values = merge(view, tiles[entity], hop * view.hop_ms).values
-            found[row] = [np.nan if each is None else each for each in values]
+    held = [None if hop < 0 else tiles[entity] for entity, hop in asked.tolist()]
+    rows = [row for row, each in enumerate(held) if each is not None]
+    some = [each for each in held if each is not None]
+    found[rows] = merge_many(view, some, asked[rows, 1] * view.hop_ms)
     return found[at.ravel()]

@@ -27,7 +27,7 @@ def tail(
     limit: Annotated[int | None, typer.Option(min=1, help="End after so many; default: never.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
-    """Print insights as they are committed, each once, until interrupted.
+    """Print insights as they are committed, each once, until interrupted; a line ends with the insight's id.
 
     Example: dealeriq insights tail --dealer 367
     """
@@ -59,7 +59,7 @@ def tail(
                 print(f"dealeriq: {error}", file=sys.stderr)
                 continue
             if dealer is None or insight["dealer_id"] == dealer:
-                typer.echo(json.dumps(insight) if as_json else _line(insight))
+                typer.echo(json.dumps(insight) if as_json else f"{_line(insight)}  {insight['event_id']}")
                 sys.stdout.flush()
                 shown += 1
     except KeyboardInterrupt:

@@ -2,12 +2,9 @@
 
 import json
 import os
-import pwd
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -27,10 +24,10 @@ from connectors.mapping import ColumnMapping, Mapper, MappingError
 from connectors.messages import Messages
 from connectors.registry import Registry
 from dealeriq.runtime import Supervisor
-from dealeriq.runtime.ports import is_free
 from schemas.catalogue import topic
 from schemas.codec import Decoder
 from schemas.envelope import parse_headers
+from tests.postgres_server import postgres
 
 MOMENT = 1_700_000_000_000
 
@@ -166,46 +163,10 @@ def test_a_file_that_lacks_something_is_refused(tmp_path: Path, text: str, words
     assert words in str(caught.value)
 
 
-def open_to_all(folder: Path) -> bool:
-    return all(each.stat().st_mode & 0o001 for each in (folder, *folder.parents))
-
-
 @pytest.fixture(scope="module")
 def database() -> Iterator[tuple[Any, int]]:
-    """A PostgreSQL that decodes its log, and a connection to it. It refuses to run as root."""
-    import pg8000.native
-    import pgserver
-
-    as_root = os.geteuid() == 0
-    # As root it runs as another user, who must be let into every folder above its own.
-    where = next(each for each in (tempfile.gettempdir(), "/var/tmp") if not as_root or open_to_all(Path(each)))
-    folder = Path(tempfile.mkdtemp(prefix="dealeriq-postgres-", dir=where))
-    tools = Path(pgserver.__file__).parent / "pginstall" / "bin"
-    port = next(port for port in range(25_400, 26_000) if is_free(port))
-    who = {"user": "nobody"} if as_root else {}
-    if as_root:
-        # Another user may not be let into the folder of our environment.
-        package = Path(pgserver.__file__).parent
-        shutil.copytree(package / "pginstall", folder / "pgserver" / "pginstall")
-        shutil.copytree(package.with_name("pgserver.libs"), folder / "pgserver.libs")
-        tools = folder / "pgserver" / "pginstall" / "bin"
-        os.chown(folder, pwd.getpwnam("nobody").pw_uid, -1)
-    data = folder / "data"
-
-    def call(*words: str) -> None:
-        subprocess.run([str(part) for part in words], check=True, cwd=folder, stdout=subprocess.DEVNULL, **who)
-
-    call(tools / "initdb", "-D", data, "-U", "dealeriq", "--auth=trust", "--encoding=UTF8", "--no-sync")
-    options = f"-c wal_level=logical -c listen_addresses=127.0.0.1 -p {port} -k {folder} -c fsync=off"
-    call(tools / "pg_ctl", "-D", data, "-w", "-t", "120", "-o", options, "-l", folder / "log", "start")
-    try:
-        with pg8000.native.Connection(
-            "dealeriq", host="127.0.0.1", port=port, database="postgres"
-        ) as connection:
-            yield connection, port
-    finally:
-        call(tools / "pg_ctl", "-D", data, "-w", "-m", "immediate", "stop")
-        shutil.rmtree(folder, ignore_errors=True)
+    with postgres() as found:
+        yield found
 
 
 def await_that(what: Callable[[], bool], patience_s: float = 240.0) -> None:
