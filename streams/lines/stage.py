@@ -15,19 +15,16 @@ from connectors.topic_columns import TopicColumns
 from features.plan import Plan
 from models.canary import in_share
 from models.inputs import event_column
-from schemas.envelope import headers, new_traceparent, parse_headers
 from streams.lines.features import LineFeatures
 from streams.lines.models import STAGE, LineModels, ServedLines
 from streams.lines.scorer import KEYS, LineScorer, Scored
 from streams.metrics import StageMeters
+from streams.scoring.producing import SCORES, Caused
 from streams.scoring.scores import Scores
 from streams.scoring.settings import ScoringSettings
-from streams.scoring.version import DEALER
 from streams.transactional import Outgoing
 
 __all__ = ["LineStage"]
-
-_SCORES = "scores"
 
 
 class LineStage:
@@ -164,15 +161,8 @@ class LineStage:
         return np.asarray(hashes < np.uint64(share * 2**64))
 
     def _outgoing(self, scorer: LineScorer, scores: Scores, messages: Sequence[Any]) -> list[Outgoing]:
-        out, source = [], f"dealeriq/{STAGE}"
-        columns = (scores.event_ids, scores.times.tolist(), scores.subjects, scores.keys[DEALER])
-        values = scorer.messages(scores, self._schema_id)
-        for row, value, each in zip(scores.rows.tolist(), values, zip(*columns, strict=True), strict=True):
-            event_id, time_ms, subject, dealer = each
-            trace = new_traceparent(parse_headers(messages[row].headers()).traceparent)
-            sent = headers(event_id, _SCORES, source, time_ms, subject, trace)
-            out.append(Outgoing(_SCORES, dealer.encode(), value, sent))
-        return out
+        caused = Caused(scorer, scores, [messages[row] for row in scores.rows.tolist()])
+        return [Outgoing(SCORES, *each) for each in caused.messages(self._schema_id, STAGE)]
 
     def _count(self, **outcomes: int) -> None:
         for outcome, records in outcomes.items():

@@ -21,22 +21,20 @@ from features.latest import Latest, LatestReader
 from features.plan import Plan, ViewPlan
 from features.tile_records import TileRecords
 from models.oip.client import RemoteUnavailableError
-from schemas.envelope import headers, new_traceparent, parse_headers
+from schemas.envelope import parse_headers
 from schemas.errors import DealerIQError
 from streams.metrics import StageMeters
+from streams.scoring.producing import Caused, ScoreProducer
 from streams.scoring.scorer import Changes, Scorer, subjects_of
 from streams.scoring.scores import Scores
 from streams.scoring.served import Served, ServedModels
 from streams.scoring.settings import ScoringSettings
 from streams.scoring.store import ScoreStore
 from streams.scoring.sweep import Sweep, entities_of
-from streams.scoring.version import DEALER
 from streams.views.view import Position, View
 
 __all__ = ["FeaturesBehindError", "ScoreView"]
 
-_DELIVERY_S = 30.0
-_SCORES = "scores"
 _LOOK_S = 0.002
 _SWEEP_S = 0.015  # of a piece, while a new champion scores everybody: what changes meanwhile waits no longer
 _SWEEP_SHARE = 0.25  # of the time
@@ -49,15 +47,6 @@ class _Due:
     entity: dict[str, str]
     cause_id: str
     message: Any = None
-
-
-@dataclass(frozen=True)
-class _Scored:
-    """Scores of one version, and the messages that caused them."""
-
-    scorer: Scorer
-    scores: Scores
-    messages: list[Any]
 
 
 class FeaturesBehindError(DealerIQError):
@@ -107,13 +96,13 @@ class ScoreView(View):
         settings: ScoringSettings | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._store, self._reader, self._models, self._producer = store, reader, models, producer
-        self._settings, self._clock, self._schema_id = settings or ScoringSettings(), clock, schema_id
+        self._store, self._reader, self._models = store, reader, models
+        self._settings, self._clock = settings or ScoringSettings(), clock
         self._bucket_ms = max(1, round(self._settings.bucket_s * 1000))
         self._views: dict[str, ViewPlan] = {view.topic: view for view in plan.views.values()}
         self.topics = tuple(topics)
         self._records = {name: TileRecords(self._views[name], fetch_schema) for name in self.topics}
-        self._known_schema_id: int | None = None
+        self._sender = ScoreProducer(producer, schema_id, self.name)
         self._meters = StageMeters(self.name)
         self._sweep = Sweep(store)
         self._sweep_again = 0.0
@@ -151,13 +140,13 @@ class ScoreView(View):
         served = self._models.current()
         changes = self._changes(messages)
         due = self._due(changes, served)
-        produced: list[_Scored] = []
+        produced: list[Caused] = []
         scored: dict[tuple[str, str], int] = {}
         if due:
             self._wait_for(behind, {view for each in served.values() for view in each.champion.triggers})
             for name, waiting in due.items():
                 produced += self._score(served[name], waiting, scored)
-            self._produce(produced)
+            self._sender.send(produced)
         self._store.commit(scored, behind)
         for name in due:
             self._sweep.met(name, served[name], (subject for model, subject in scored if model == name))
@@ -206,7 +195,7 @@ class ScoreView(View):
                     continue
                 wanted_by.add(keys)
                 subjects = asked.setdefault(name, {})
-                columns = dict(zip(keys, zip(*entities, strict=True), strict=True))
+                columns = {key: [values[at] for values in entities] for at, key in enumerate(keys)}
                 named = subjects_of(columns, champion.entity)
                 for subject, values, places in zip(named, entities, entities.values(), strict=True):
                     present = [place for place in places if place[1] <= now_ms]
@@ -250,7 +239,7 @@ class ScoreView(View):
                 )
             time.sleep(_LOOK_S)
 
-    def _score(self, served: Served, due: Sequence[_Due], scored: dict[tuple[str, str], int]) -> list[_Scored]:
+    def _score(self, served: Served, due: Sequence[_Due], scored: dict[tuple[str, str], int]) -> list[Caused]:
         if not due:
             return []
         keys = {name: [each.entity[name] for each in due] for name in due[0].entity}
@@ -266,7 +255,7 @@ class ScoreView(View):
             assert scorer is not None
             for subject, time_ms in each.counting():
                 scored[scorer.model, subject] = self._bucket(time_ms)
-            found.append(_Scored(scorer, each, [due[row].message for row in each.rows.tolist()]))
+            found.append(Caused(scorer, each, [due[row].message for row in each.rows.tolist()]))
         return found
 
     def _score_anew(self, served: Served, subjects: Sequence[str]) -> None:
@@ -278,7 +267,7 @@ class ScoreView(View):
         ]
         scored: dict[tuple[str, str], int] = {}
         produced = self._score(served, possible, scored)
-        self._produce(produced)
+        self._sender.send(produced)
         self._store.commit(scored, {})
         self._count_produced(produced)
         self._count(swept=len(scored))
@@ -295,38 +284,14 @@ class ScoreView(View):
     def _bucket(self, time_ms: int) -> int:
         return time_ms // self._bucket_ms * self._bucket_ms
 
-    def _produce(self, produced: Sequence[_Scored]) -> None:
-        if self._known_schema_id is None:
-            self._known_schema_id = self._schema_id()
-        errors: list[Any] = []
-
-        def delivered(error: Any, _message: Any) -> None:
-            if error is not None:
-                errors.append(error)
-
-        source = f"dealeriq/{self.name}"
-        for each in produced:
-            scores = each.scores
-            columns = (scores.event_ids, scores.times.tolist(), scores.subjects, scores.keys[DEALER])
-            values = each.scorer.messages(scores, self._known_schema_id)
-            for cause, value, told in zip(each.messages, values, zip(*columns, strict=True), strict=True):
-                event_id, time_ms, subject, dealer = told
-                trace = new_traceparent(None if cause is None else parse_headers(cause.headers()).traceparent)
-                sent = headers(event_id, _SCORES, source, time_ms, subject, trace)
-                self._producer.produce(_SCORES, value, key=dealer.encode(), headers=sent, on_delivery=delivered)
-        left = self._producer.flush(_DELIVERY_S)
-        if left or errors:
-            reason = errors[0].str() if errors else f"{left} messages unacknowledged"
-            raise KafkaUnavailableError(f"{self.name} cannot produce: {reason}")
-
-    def _count_produced(self, produced: Sequence[_Scored]) -> None:
+    def _count_produced(self, produced: Sequence[Caused]) -> None:
         acted = sum(int(each.scores.counts.sum()) for each in produced)
         self._count(produced=acted, shadow=sum(len(each.scores) for each in produced) - acted)
         if any(len(each.scores) for each in produced):
             now_ms = time.time() * 1000
             self._meters.freshness(
                 max(now_ms - cause.timestamp()[1], 0.0) / 1000
-                for each in produced for cause in each.messages if cause is not None
+                for each in produced for cause in each.causes if cause is not None
             )  # fmt: skip
             self._meters.event_time(max(int(each.scores.times.max(initial=0)) for each in produced))
 

@@ -134,6 +134,9 @@ def test_bad_events_and_unseen_categories_hurt_nobody(store: Any, served: Any) -
     assert by_subject["a/FUEL"]["event_time"] == now
     assert by_subject["b/NEVER SEEN"]["features"]["kind"] is None
     assert all(np.isfinite(record["score"]) for record in world.topic.records)
+    world.log.append(FakeMessage(TILES.topic, 0, len(world.log), b"poison"))
+    world.score()  # nothing but what cannot be read
+    assert len(world.topic.records) == 2
 
 
 def test_reasons_are_the_models_own_answers_with_one_input_usual(served: Any) -> None:
