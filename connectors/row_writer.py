@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from connectors.varints import cut, varint, varints
 
-__all__ = ["Double", "Flag", "Part", "Piece", "RowWriter", "Texts", "longs", "text"]
+__all__ = ["Double", "Flag", "Part", "Piece", "RowWriter", "Texts", "longs", "text", "texts"]
 
 Bytes = NDArray[np.uint8]
 _WIDTH = 8
@@ -49,14 +50,23 @@ class Piece:
 Part = bytes | Double | Flag | Piece
 
 
+class _Sizes(dict[int, bytes]):
+    def __missing__(self, size: int) -> bytes:
+        found = self[size] = varint(size)
+        return found
+
+
+_sizes = _Sizes()
+
+
 def text(value: str) -> bytes:
     """Return a string as Avro writes it."""
-    data = value.encode()
-    return varint(len(data)) + data
+    (found,) = texts([value])
+    return found
 
 
 class Texts(dict[str, bytes]):
-    """`text` of strings that come again and again, remembered; at most `most` of them."""
+    """`texts` of strings that come again and again, remembered; at most `most` of them."""
 
     def __init__(self, most: int = 100_000) -> None:
         self._most = most
@@ -72,9 +82,18 @@ class Texts(dict[str, bytes]):
         return list(map(self.__getitem__, column))
 
 
+def texts(column: Iterable[str]) -> list[bytes]:
+    """Return strings as Avro writes them."""
+    data = list(map(str.encode, column))
+    return list(map(add, map(_sizes.__getitem__, map(len, data)), data))
+
+
 def longs(column: NDArray[np.int64]) -> list[bytes]:
     """Return integers as Avro writes them."""
     offsets, data = varints(column)
+    rows = len(column)
+    if rows and len(data) % rows == 0 and (np.diff(offsets) == len(data) // rows).all():
+        return _rows(data.reshape(rows, -1))  # times of a century are of one length
     return cut(offsets, data.tobytes())
 
 
@@ -132,10 +151,18 @@ class _Run:
                 absent.append((at, ~known))
         for name, at in self._flags:
             table[:, at] = columns[name]
+        found = _rows(table)
         if absent:
-            return _without(table, absent)
-        found: list[bytes] = table.view(f"V{width}").ravel().tolist()
+            short = np.flatnonzero(np.logical_or.reduce([rows for _, rows in absent]))
+            cuts = [(at, rows[short]) for at, rows in absent]
+            for row, each in zip(short.tolist(), _without(table[short], cuts), strict=True):
+                found[row] = each
         return found
+
+
+def _rows(table: Bytes) -> list[bytes]:
+    found: list[bytes] = np.ascontiguousarray(table).view(f"V{table.shape[1]}").ravel().tolist()
+    return found
 
 
 def _without(table: Bytes, absent: Sequence[tuple[int, NDArray[np.bool_]]]) -> list[bytes]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import repeat
 from typing import Any, ClassVar
 
 import numpy as np
@@ -208,7 +209,7 @@ class Code(Input):
         place = {value: float(at) for at, value in enumerate(self.values)}
         given = columns[self.key]
         texts = given.to_pylist() if hasattr(given, "to_pylist") else given
-        return np.array([place.get(text, np.nan) for text in texts], np.float64)
+        return np.fromiter(map(place.get, texts, repeat(np.nan)), np.float64, len(texts))
 
 
 _KINDS: dict[str, type[Input]] = {

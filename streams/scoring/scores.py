@@ -11,7 +11,7 @@ import numpy as np
 from fastavro import parse_schema, schemaless_writer
 from numpy.typing import NDArray
 
-from connectors.row_writer import Double, Flag, Part, Piece, RowWriter, Texts, longs, text
+from connectors.row_writer import Double, Flag, Part, Piece, RowWriter, Texts, longs, text, texts
 from connectors.varints import varint
 from models.artifact import Description
 from models.rules import InsightRule
@@ -77,32 +77,31 @@ class ScoreWriter:
         self._silent = RowWriter(_rules(told.rules))
         self._score = told.outputs.index(told.score)
         self._texts = Texts()
-        self._writers: dict[tuple[str, ...], RowWriter] = {}
+        self._writers: dict[tuple[int, tuple[str, ...]], RowWriter] = {}
 
     def write(self, scores: Scores, schema_id: int) -> list[bytes]:
         """Return the message of each score."""
-        keys, texts = scores.keys, self._texts
+        keys, known = scores.keys, self._texts
         answers = scores.answers.astype(np.float64)
         columns: dict[str, Any] = {
-            "frame": [frame(schema_id)] * len(scores),
             "event_id": list(map(str.encode, scores.event_ids)),
-            "dealer_id": texts.of(keys["dealer_id"]),
-            "subject_id": list(map(text, scores.subjects)),
+            "dealer_id": known.of(keys["dealer_id"]),
+            "subject_id": texts(scores.subjects),
             "score": answers[:, self._score],
             "latency_ms": np.full(len(scores), scores.latency_ms),
             "shadow": ~scores.counts,
             "readings": self._spoken(scores.readings, len(scores)),
             "sampled": scores.sampled,
-            "cause_id": list(map(text, scores.causes)),
+            "cause_id": texts(scores.causes),
             "event_time": longs(scores.times),
         }
         columns |= {_input(i): each for i, each in enumerate(scores.vectors.T.astype(np.float64))}
         columns |= {_output(i): each for i, each in enumerate(answers.T)}
-        columns |= {_key(name): texts.of(column) for name, column in keys.items()}
-        return self._writer(tuple(keys)).write(len(scores), columns)
+        columns |= {_key(name): known.of(column) for name, column in keys.items()}
+        return self._writer(schema_id, tuple(keys)).write(len(scores), columns)
 
-    def _writer(self, keys: tuple[str, ...]) -> RowWriter:
-        found = self._writers.get(keys)
+    def _writer(self, schema_id: int, keys: tuple[str, ...]) -> RowWriter:
+        found = self._writers.get((schema_id, keys))
         if found is None:
             told = self._told
             inputs = [(each.name, Double(_input(i), nullable=True)) for i, each in enumerate(told.inputs)]
@@ -123,8 +122,8 @@ class ScoreWriter:
             }
             ready = {name: [Piece(name)] for name in self._fields if name not in parts}
             parts |= ready
-            found = self._writers[keys] = RowWriter(
-                [Piece("frame"), *(part for name in self._fields for part in parts[name])]
+            found = self._writers[schema_id, keys] = RowWriter(
+                [frame(schema_id), *(part for name in self._fields for part in parts[name])]
             )
         return found
 
@@ -138,8 +137,11 @@ class ScoreWriter:
             columns[f"id {i}"] = list(map(str.encode, readings.ids[i]))
             columns[f"value {i}"] = readings.values[i]
         silent = self._silent.write(len(readings.rows), columns)
-        for row, each in zip(readings.rows.tolist(), silent, strict=True):
-            found[row] = each
+        if len(silent) == count:
+            found = silent
+        else:
+            for row, each in zip(readings.rows.tolist(), silent, strict=True):
+                found[row] = each
         for row, some in readings.told.items():
             out = BytesIO()
             schemaless_writer(out, self._readings, some)
