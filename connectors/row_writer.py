@@ -115,6 +115,8 @@ class RowWriter:
     def write(self, rows: int, columns: Mapping[str, Any]) -> list[bytes]:
         """Return the rows. `columns` holds by name: arrays for doubles and flags, lists of bytes for pieces."""
         pieces = [columns[run] if isinstance(run, str) else run.rows(rows, columns) for run in self._runs]
+        if len(pieces) == 1:
+            return list(pieces[0])
         return list(map(b"".join, zip(*pieces, strict=True)))
 
 

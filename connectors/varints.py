@@ -25,6 +25,10 @@ def varints(values: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.
     """Return where the bytes of each integer begin, and where the last ones end; and all bytes, in a row."""
     signed = values.astype(np.int64)
     zigzag = ((signed << 1) ^ (signed >> 63)).view(np.uint64)
+    if len(zigzag) and (width := _width(zigzag.max())) == _width(zigzag.min()):
+        groups = zigzag[:, None] >> np.arange(0, 7 * width, 7, dtype=np.uint64) & np.uint64(0x7F)
+        groups[:, :-1] |= np.uint64(0x80)
+        return np.arange(len(zigzag) + 1, dtype=np.int64) * width, groups.astype(np.uint8).ravel()
     lengths = np.ones(len(zigzag), dtype=np.int64)
     rest = zigzag >> np.uint64(7)
     while rest.any():
@@ -40,6 +44,10 @@ def varints(values: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.
         more = (lengths[here] > place + 1).astype(np.uint64) << np.uint64(7)
         data[starts[here] + place] = (low | more).astype(np.uint8)
     return offsets, data
+
+
+def _width(zigzag: np.uint64) -> int:
+    return max(1, -(-int(zigzag).bit_length() // 7))
 
 
 def cut(offsets: NDArray[np.int64], data: bytes) -> list[bytes]:

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -55,9 +55,13 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
         told = sum(len(each.readings.told) for each in scored) / rows
         parts = [each.vectors for each in scored]
         vectors = np.concatenate(parts)
+
+        def stage(batch: tuple[Changes, Latest]) -> list[bytes]:
+            return scorer.messages(scorer.score(*batch, HOUR)[0], 1)
+
         ways = {
-            "session": lambda: [session.run(part) for part in parts],
-            "stage": lambda: [scorer.messages(scorer.score(*batch, HOUR)[0], 1) for batch in batches],
+            "session": lambda: _each(session.run, parts),
+            "stage": lambda: _each(stage, batches),
             "pyfunc": _pyfunc(folders[0], Path(name) / "pyfunc", parts),
             "river": _river(vectors[: 2_000 if short else 10_000], session),
         }
@@ -81,6 +85,12 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
             "swap": _swap(plan, folders, _read(PROBE, PROBE)[0], swaps),
             "how": how,
         }
+
+
+def _each(do: Callable[[Any], Any], batches: Iterable[Any]) -> None:
+    """Nothing is kept: whoever scores sends a batch on before the next."""
+    for batch in batches:
+        do(batch)
 
 
 def _version(root: Path, seed: int) -> Path:
@@ -131,7 +141,7 @@ def _pyfunc(folder: Path, room: Path, parts: list[Any]) -> Callable[[], Any]:
 
     mlflow.onnx.save_model(onnx.load(folder / "model.onnx"), room, pip_requirements=["onnxruntime"])
     model = mlflow.pyfunc.load_model(str(room))
-    return lambda: [model.predict(part) for part in parts]
+    return lambda: _each(model.predict, parts)
 
 
 def _river(vectors: Any, session: Session) -> Callable[[], Any]:
@@ -143,7 +153,7 @@ def _river(vectors: Any, session: Session) -> Callable[[], Any]:
     model = HoeffdingTreeRegressor()
     for row, y in zip(rows[:5_000], truth, strict=False):
         model.learn_one(row, y)
-    return lambda: [model.predict_one(row) for row in rows]
+    return lambda: _each(model.predict_one, rows)
 
 
 def _swap(plan: Plan, folders: list[Path], batch: tuple[Changes, Latest], swaps: int) -> dict[str, Any]:

@@ -63,7 +63,8 @@ class RuleReader:
     def __init__(self, session: Session) -> None:
         self._session = session
         told = session.description
-        self._usual = reference(told)
+        self._usual = _numbers(reference(told))
+        self._usually = [f"(usually {_shown(each)})" for each in self._usual]
         self._names = [each.name for each in told.inputs]
         self._rules = [(rule, rule_version(rule), *_places(told, rule)) for rule in told.rules]
 
@@ -89,37 +90,54 @@ class RuleReader:
         told: dict[int, list[dict[str, Any]]] = {}
         if len(beyond):
             moved = contributions(self._session, vectors[beyond], answers[beyond])
-            for row, each in zip(beyond.tolist(), moved, strict=True):
-                dealer, subject = events.dealers[row], events.subjects[row]
-                told[int(rows[row])] = [
-                    self._told(
-                        at, ids[at][row], values[at][row], bool(passed[at][row]), vectors[row], answers[row],
-                        each, dealer, subject,
-                    )
-                    for at in range(len(self._rules))
-                ]  # fmt: skip
+            vectors, answers = vectors[beyond], answers[beyond]
+            said = [
+                self._told(
+                    at, [ids[at][row] for row in beyond.tolist()], values[at][beyond], passed[at][beyond],
+                    vectors, answers, moved, events, beyond.tolist(),
+                )
+                for at in range(len(self._rules))
+            ]  # fmt: skip
+            told = dict(
+                zip(rows[beyond].tolist(), [list(each) for each in zip(*said, strict=True)], strict=True)
+            )
         return Readings(rows, ids, values, told)
 
     def _told(
-        self, at: int, insight_id: str, value: np.float64, beyond: bool, vector: NDArray[np.float32],
-        answer: NDArray[np.float32], moved: NDArray[np.float64], dealer: str, subject: str,
-    ) -> dict[str, Any]:  # fmt: skip
-        """What one rule says of a row, with its reasons where it is beyond the threshold."""
+        self, at: int, ids: Sequence[str], values: NDArray[np.float64], beyond: NDArray[np.bool_],
+        vectors: Vectors, answers: Vectors, moved: NDArray[np.float64], events: Events, rows: Sequence[int],
+    ) -> list[dict[str, Any]]:  # fmt: skip
+        """What one rule says of each of `rows`, with its reasons where it is beyond the threshold."""
         rule, version, output, _ = self._rules[at]
-        reasons = self._reasons(vector, moved[:, output], rule) if beyond else []
-        return {
+        same = {
             "rule": rule.name,
             "rule_version": version,
-            "insight_id": insight_id,
             "severity": rule.severity,
             "above": rule.direction == "above",
-            "value": float(value) if np.isfinite(value) else None,
             "threshold": float(rule.threshold),
             "hysteresis": float(rule.hysteresis),
             "cool_down_ms": int(rule.cool_down_ms),
-            "text": _text(rule, float(answer[output]), dealer, subject, reasons) if beyond else "",
-            "reasons": reasons,
         }
+        by = moved[:, :, output]
+        chosen, given, moves = strongest(by, rule.direction == "above"), _numbers(vectors), by.tolist()
+        scores, seen, passes = answers[:, output].tolist(), _numbers(values), beyond.tolist()
+        found = []
+        for i, row in enumerate(rows):
+            text, reasons = "", []
+            if passes[i]:
+                reasons = [
+                    {
+                        "input": self._names[each], "value": given[i][each], "usual": self._usual[each],
+                        "by": moves[i][each],
+                    }
+                    for each in chosen[i]
+                ]  # fmt: skip
+                words = [
+                    f"{self._names[each]} {_shown(given[i][each])} {self._usually[each]}" for each in chosen[i]
+                ]
+                text = _text(rule, scores[i], events.dealers[row], events.subjects[row], words)
+            found.append(same | {"insight_id": ids[i], "value": seen[i], "text": text, "reasons": reasons})
+        return found
 
     def passed(self, vectors: Vectors, answers: Vectors) -> NDArray[np.bool_]:
         """Return for each row whether it is beyond the threshold of any rule."""
@@ -135,19 +153,6 @@ class RuleReader:
         lower = vectors[:, over].astype(np.float64)
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             return np.where(lower == 0, np.nan, values / lower)
-
-    def _reasons(
-        self, vector: NDArray[np.float32], moved: NDArray[np.float64], rule: InsightRule
-    ) -> list[dict[str, Any]]:
-        return [
-            {
-                "input": self._names[i],
-                "value": _number(vector[i]),
-                "usual": _number(self._usual[i]),
-                "by": float(moved[i]),
-            }
-            for i in strongest(moved, rule.direction == "above")
-        ]
 
 
 def _places(told: Description, rule: InsightRule) -> tuple[int, int]:
@@ -172,20 +177,21 @@ def _beyond(rule: InsightRule, values: NDArray[np.float64]) -> NDArray[np.bool_]
     return found & np.isfinite(values)
 
 
-def _text(rule: InsightRule, score: float, dealer: str, subject: str, reasons: list[dict[str, Any]]) -> str:
-    told = "; ".join(_told(each) for each in reasons) or "no single input stands out"
+def _text(rule: InsightRule, score: float, dealer: str, subject: str, reasons: Sequence[str]) -> str:
+    told = "; ".join(reasons) or "no single input stands out"
     words = rule.message.format(
         subject_id=subject, dealer_id=dealer, score=score, threshold=rule.threshold, reasons=told
     )
     return words[:_TEXT]
 
 
-def _told(reason: dict[str, Any]) -> str:
-    def shown(value: float | None) -> str:
-        return "unknown" if value is None else f"{value:,.4g}"
-
-    return f"{reason['input']} {shown(reason['value'])} (usually {shown(reason['usual'])})"
+def _shown(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:,.4g}"
 
 
-def _number(value: np.float32) -> float | None:
-    return float(value) if np.isfinite(value) else None
+def _numbers(values: NDArray[Any]) -> list[Any]:
+    """Nested lists of floats, None for what is not finite."""
+    found = values.astype(np.float64).astype(object)
+    found[~np.isfinite(values)] = None
+    numbers: list[Any] = found.tolist()
+    return numbers

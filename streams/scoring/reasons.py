@@ -46,8 +46,14 @@ def contributions(session: Session, vectors: Vectors, answers: Vectors) -> NDArr
     return np.nan_to_num(moved, nan=0.0, posinf=0.0, neginf=0.0)
 
 
-def strongest(moved: NDArray[np.float64], above: bool, count: int = STRONGEST) -> list[int]:
-    """Return the inputs that moved a value most in a rule's direction, the strongest first; ties by place."""
+def strongest(moved: NDArray[np.float64], above: bool, count: int = STRONGEST) -> list[list[int]]:
+    """Return for each row of [rows, inputs] the inputs that moved a value most in a rule's direction, the
+    strongest first; ties by place.
+    """
     towards = moved if above else -moved
-    order = np.argsort(-towards, kind="stable")[:count]
-    return [int(i) for i in order if towards[i] > 0]
+    order = np.argsort(-towards, axis=1, kind="stable")[:, :count]
+    there = np.take_along_axis(towards, order, 1) > 0
+    return [
+        [i for i, moves in zip(row, moving, strict=True) if moves]
+        for row, moving in zip(order.tolist(), there.tolist(), strict=True)
+    ]

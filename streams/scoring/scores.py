@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
+from struct import Struct
 from typing import Any
 
 import numpy as np
-from fastavro import parse_schema, schemaless_writer
 from numpy.typing import NDArray
 
 from connectors.row_writer import Double, Flag, Part, Piece, RowWriter, Texts, longs, text, texts
@@ -16,7 +15,7 @@ from connectors.varints import varint
 from models.artifact import Description
 from models.rules import InsightRule
 from schemas.catalogue import topic
-from schemas.codec import frame, plain
+from schemas.codec import frame
 from streams.scoring.readings import Readings, rule_version
 
 __all__ = ["ScoreWriter", "Scores"]
@@ -24,6 +23,7 @@ __all__ = ["ScoreWriter", "Scores"]
 _TOPIC = "scores"
 _ID_LENGTH = varint(32)
 """Of a derived id."""
+_DOUBLE = Struct("<d")
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,10 @@ class ScoreWriter:
         assert schema is not None
         self._told, self._decided_at = told, decided_at
         self._fields = [each["name"] for each in schema["fields"]]
-        readings = next(each["type"] for each in schema["fields"] if each["name"] == "readings")
-        self._readings = parse_schema(plain(readings))
-        self._silent = RowWriter(_rules(told.rules))
+        self._rules: list[_Rule] = []
+        for rule in reversed(told.rules):  # each is followed by the next one's head
+            self._rules.insert(0, _Rule(rule, self._rules[0].head if self._rules else b"\0"))
+        self._front = varint(len(self._rules)) + self._rules[0].head if self._rules else b""
         self._score = told.outputs.index(told.score)
         self._texts = Texts()
         self._writers: dict[tuple[int, tuple[str, ...]], RowWriter] = {}
@@ -90,7 +91,6 @@ class ScoreWriter:
             "score": answers[:, self._score],
             "latency_ms": np.full(len(scores), scores.latency_ms),
             "shadow": ~scores.counts,
-            "readings": self._spoken(scores.readings, len(scores)),
             "sampled": scores.sampled,
             "cause_id": texts(scores.causes),
             "event_time": longs(scores.times),
@@ -98,6 +98,7 @@ class ScoreWriter:
         columns |= {_input(i): each for i, each in enumerate(scores.vectors.T.astype(np.float64))}
         columns |= {_output(i): each for i, each in enumerate(answers.T)}
         columns |= {_key(name): known.of(column) for name, column in keys.items()}
+        columns |= self._spoken(scores.readings, len(scores))
         return self._writer(schema_id, tuple(keys)).write(len(scores), columns)
 
     def _writer(self, schema_id: int, keys: tuple[str, ...]) -> RowWriter:
@@ -106,6 +107,7 @@ class ScoreWriter:
             told = self._told
             inputs = [(each.name, Double(_input(i), nullable=True)) for i, each in enumerate(told.inputs)]
             outputs = [(name, Double(_output(i))) for i, name in enumerate(told.outputs)]
+            rules = [each for i in range(len(told.rules)) for each in _reading(i)]
             parts: dict[str, list[Part]] = {
                 "event_id": [_ID_LENGTH, Piece("event_id")],
                 "model": [text(told.name)],
@@ -118,6 +120,7 @@ class ScoreWriter:
                 "outputs": _map(outputs),
                 "entity": _map([(name, Piece(_key(name))) for name in keys]),
                 "decided_at": [varint(self._decided_at)],
+                "readings": [Piece("readings"), *map(Piece, rules)],
                 "sampled": [Flag("sampled")],
             }
             ready = {name: [Piece(name)] for name in self._fields if name not in parts}
@@ -127,26 +130,72 @@ class ScoreWriter:
             )
         return found
 
-    def _spoken(self, readings: Readings, count: int) -> list[bytes]:
-        """The field `readings` of each row."""
-        found = [b"\0"] * count
-        if not self._told.rules or not len(readings.rows):
-            return found
-        columns: dict[str, Any] = {}
-        for i in range(len(self._told.rules)):
-            columns[f"id {i}"] = list(map(str.encode, readings.ids[i]))
-            columns[f"value {i}"] = readings.values[i]
-        silent = self._silent.write(len(readings.rows), columns)
-        if len(silent) == count:
-            found = silent
-        else:
-            for row, each in zip(readings.rows.tolist(), silent, strict=True):
-                found[row] = each
-        for row, some in readings.told.items():
-            out = BytesIO()
-            schemaless_writer(out, self._readings, some)
-            found[row] = out.getvalue()
-        return found
+    def _spoken(self, readings: Readings, count: int) -> dict[str, list[bytes]]:
+        """The field `readings`: what stands in front of the first rule's id, then each id and what follows it.
+
+        Rows of which nothing is said, and those beyond a threshold, have all of it in front.
+        """
+        at = readings.rows.tolist() if self._rules else []
+        front = [self._front] * len(at)
+        columns = {"readings": front if len(at) == count else _spread(front, at, count, b"\0")}
+        for i, rule in enumerate(self._rules):
+            found = list(map(str.encode, readings.ids[i])), rule.silent(readings.values[i])
+            for name, some in zip(_reading(i), found, strict=True):
+                columns[name] = some if len(at) == count else _spread(some, at, count)
+        for row, told in readings.told.items():
+            for column in columns.values():
+                column[row] = b""
+            said = [rule.said(each) for rule, each in zip(self._rules, told, strict=True)]
+            columns["readings"][row] = b"".join((varint(len(told)), *said, b"\0"))
+        return columns
+
+
+class _Rule:
+    """How a rule's readings are written. `after` follows one that is below the threshold."""
+
+    def __init__(self, rule: InsightRule, after: bytes) -> None:
+        self.head = text(rule.name) + text(rule_version(rule)) + _ID_LENGTH
+        self._kind = text(rule.severity) + bytes([rule.direction == "above"])
+        self._limits = np.array([rule.threshold, rule.hysteresis], "<f8").tobytes()
+        self._limits += varint(int(rule.cool_down_ms))
+        self._silent = RowWriter(
+            [self._kind, Double("value", nullable=True), self._limits, text(""), b"\0", after]
+        )
+
+    def silent(self, values: NDArray[np.float64]) -> list[bytes]:
+        """Return what follows the ids of readings below the threshold."""
+        return self._silent.write(len(values), {"value": values})
+
+    def said(self, reading: Mapping[str, Any]) -> bytes:
+        """Return a whole reading."""
+        reasons = reading["reasons"]
+        told = [varint(len(reasons)), *map(_reason, reasons)] if reasons else []
+        return b"".join(
+            (
+                self.head, reading["insight_id"].encode(), self._kind, _nullable(reading["value"]),
+                self._limits, text(reading["text"]), *told, b"\0",
+            )
+        )  # fmt: skip
+
+
+def _reason(reason: Mapping[str, Any]) -> bytes:
+    numbers = _nullable(reason["value"]) + _nullable(reason["usual"]) + _DOUBLE.pack(reason["by"])
+    return text(reason["input"]) + numbers
+
+
+def _nullable(value: float | None) -> bytes:
+    return b"\0" if value is None else b"\x02" + _DOUBLE.pack(value)
+
+
+def _reading(at: int) -> tuple[str, str]:
+    return f"id {at}", f"reading {at}"
+
+
+def _spread(values: Sequence[bytes], rows: Sequence[int], count: int, others: bytes = b"") -> list[bytes]:
+    found = [others] * count
+    for row, each in zip(rows, values, strict=True):
+        found[row] = each
+    return found
 
 
 def _map(entries: Sequence[tuple[str, Part]]) -> list[Part]:
@@ -154,19 +203,6 @@ def _map(entries: Sequence[tuple[str, Part]]) -> list[Part]:
     if not entries:
         return [b"\0"]
     return [varint(len(entries)), *(part for name, value in entries for part in (text(name), value)), b"\0"]
-
-
-def _rules(rules: Sequence[InsightRule]) -> list[Part]:
-    """What rules say where no threshold is passed."""
-    parts: list[Part] = [varint(len(rules))]
-    for i, rule in enumerate(rules):
-        parts += [
-            text(rule.name), text(rule_version(rule)), _ID_LENGTH, Piece(f"id {i}"), text(rule.severity),
-            bytes([rule.direction == "above"]), Double(f"value {i}", nullable=True),
-            np.array([rule.threshold, rule.hysteresis], "<f8").tobytes(), varint(int(rule.cool_down_ms)),
-            text(""), b"\0",
-        ]  # fmt: skip
-    return [*parts, b"\0"]
 
 
 def _input(at: int) -> str:

@@ -18,7 +18,7 @@ from models.runtime import Session
 from schemas.codec import Decoder, Encoder
 from schemas.ids import derived_id, derived_ids
 from streams.scoring.readings import rule_version
-from streams.scoring.reasons import contributions, strongest
+from streams.scoring.reasons import contributions
 from streams.scoring.scorer import Changes, Scorer
 from tests.lake_tables import schema_of
 
@@ -75,7 +75,9 @@ def record_of(
         reasons = []
         if beyond:
             moved = contributions(session, vectors, answers)[0, :, output]
-            for at in strongest(moved, above):
+            towards = moved if above else -moved
+            order = [at for at in sorted(range(len(INPUTS)), key=lambda at: -towards[at]) if towards[at] > 0]
+            for at in order[:3]:
                 held, usual = vector[at], told.reference[at]
                 reasons.append(
                     {
