@@ -13,9 +13,9 @@ from models.artifact import ArtifactError, Description
 from models.inputs import EventField, event_column
 from models.leads import COEFFICIENTS, NAMES
 from models.runtime import Session
-from schemas.ids import derived_id
+from streams.scoring.scores import Scores
 from streams.scoring.served import FollowedModels
-from streams.scoring.version import About, Version
+from streams.scoring.version import Version
 
 __all__ = ["STAGE", "SUBJECT", "Lead", "LeadModels", "LeadScorer"]
 
@@ -51,10 +51,8 @@ class LeadScorer(Version):
             isinstance(each, EventField) or not each.columns() for each in told.inputs
         )
 
-    def score(self, leads: Sequence[Lead], coefficients: Sequence[float]) -> list[dict[str, Any]]:
-        """Return the scores as the topic `scores` has them; the coefficients travel among the features."""
-        if not leads:
-            return []
+    def score(self, leads: Sequence[Lead], coefficients: Sequence[float]) -> Scores:
+        """Return the scores of leads; the coefficients travel among the features."""
         began = time.perf_counter()
         columns: dict[str, Any] = {
             event_column(name): [each.vector[at] for each in leads] for at, name in enumerate(NAMES)
@@ -67,19 +65,12 @@ class LeadScorer(Version):
         vectors = self.session.vectors(columns, times)
         answers = self.session.run(vectors)
         latency_ms = (time.perf_counter() - began) * 1000
-        prefix = f"{self.model}/{self.version}"
-        abouts = [
-            About(
-                derived_id(prefix, each.conversation_id, each.event_time, each.cause_id),
-                each.dealer_id, each.conversation_id,
-                {"dealer_id": each.dealer_id, "conversation_id": each.conversation_id},
-                each.cause_id, each.event_time, not self.shadow,
-            )
-            for each in leads
-        ]  # fmt: skip
-        records = self._records(abouts, vectors, answers, latency_ms)
-        self._read(records, () if self.shadow else range(len(records)), vectors, answers)
-        return records
+        conversations = [each.conversation_id for each in leads]
+        keys = {"dealer_id": [each.dealer_id for each in leads], "conversation_id": conversations}
+        return self._scores(
+            np.arange(len(leads)), keys, conversations, [each.cause_id for each in leads], times, times,
+            vectors, answers, latency_ms, np.full(len(leads), not self.shadow),
+        )  # fmt: skip
 
 
 class LeadModels(FollowedModels[LeadScorer]):

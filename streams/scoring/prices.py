@@ -9,26 +9,30 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence, Set
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from features.latest import Moment
+from features.latest import Latest
 from features.plan import Plan
 from models.artifact import Description
 from models.inputs import Code
 from models.pricing import Advice, advise, responses
 from models.rules import InsightRule
 from models.runtime import Session
-from schemas.ids import derived_id
+from schemas.ids import derived_ids
 from streams.scoring.price_board import VIEW, PriceBoard
-from streams.scoring.readings import rule_version
-from streams.scoring.scorer import Change, Scorer, subject_of
-from streams.scoring.version import About, Version
+from streams.scoring.readings import Events, Readings, rule_version
+from streams.scoring.scorer import Changes, Scorer, subjects_of
+from streams.scoring.scores import Scores, ScoreWriter
+from streams.scoring.version import Version
 
 __all__ = ["MODEL", "RULE", "PriceScorer"]
 
 MODEL = "price_response"
+_AMOUNT = "amount_sum_30d"
 RULE = InsightRule(
     "price_change", "elasticity", 0.02, "notice",
     "{subject_id}: {reasons}.", hysteresis=0.01, cool_down_ms=28 * 86_400_000,
@@ -43,10 +47,10 @@ class PriceScorer(Scorer):
         self, session: Session, plan: Plan, *, shadow: bool = False, decided_at: int = -1, share: float = 0.0
     ) -> None:
         Version.__init__(self, session, plan, shadow=shadow, decided_at=decided_at, share=share)
-        self.entity, self.views, self.triggers = ("dealer_id", "category"), (VIEW,), (VIEW,)
+        self.entity, self.views, self.triggers = ("dealer_id", "category"), {VIEW: (_AMOUNT,)}, (VIEW,)
+        told = replace(session.description, subject_type="dealer_category", rules=(RULE,))
+        self._writer = ScoreWriter(told, decided_at)
         self.advice: dict[str, Advice] = {each.group: advise(each) for each in responses(session)}
-        names = [each.name for each in plan.views[VIEW].features]
-        self._amount = names.index("amount_sum_30d")
         self._group = next(at for at, each in enumerate(session.description.inputs) if isinstance(each, Code))
         self._place = {group: at for at, group in enumerate(self.advice)}
         self._version = rule_version(RULE)
@@ -62,57 +66,49 @@ class PriceScorer(Scorer):
         return told.name == MODEL and "elasticity" in told.outputs
 
     def score(
-        self,
-        changes: Sequence[Change],
-        moments: Sequence[Moment],
-        bucket_ms: int,
-        left: Set[str] = frozenset(),
-    ) -> tuple[list[dict[str, Any]], int]:
+        self, changes: Changes, latest: Latest, bucket_ms: int, left: Set[str] = frozenset()
+    ) -> tuple[Scores, int]:
         """Return a score for each dealer's category whose group is known, and how many got none."""
         began = time.perf_counter()
-        chosen = [
-            (change, moment, float(amount))
-            for change, moment in zip(changes, moments, strict=True)
-            if moment.time_ms is not None
-            and change.entity["category"] in self.advice
-            and (amount := moment.rows[VIEW].values[self._amount]) is not None
-        ]
-        if not chosen:
-            return [], len(changes)
-        vectors = np.full((len(chosen), len(self.session.description.inputs)), np.nan, np.float32)
-        vectors[:, self._group] = [self._place[change.entity["category"]] for change, _, _ in chosen]
+        amounts = latest.columns[f"{VIEW}__{_AMOUNT}"]
+        places = np.array([self._place.get(each, -1) for each in changes.keys["category"]], np.int64)
+        rows = np.flatnonzero(latest.known & (places >= 0) & ~np.isnan(amounts))
+        keys, causes = changes.chosen(rows)
+        vectors = np.full((len(rows), len(self.session.description.inputs)), np.nan, np.float32)
+        vectors[:, self._group] = places[rows]
         answers = self.session.run(vectors)
         latency_ms = (time.perf_counter() - began) * 1000
-        prefix = f"{self.model}/{self.version}"
-        abouts = []
-        for change, moment, _ in chosen:
-            subject, time_ms = subject_of(change.entity, self.entity), moment.time_ms or 0
-            event_id = derived_id(prefix, subject, time_ms // bucket_ms * bucket_ms, change.cause_id)
-            counts = self._counts(subject, left)
-            dealer = change.entity["dealer_id"]
-            abouts.append(About(event_id, dealer, subject, change.entity, change.cause_id, time_ms, counts))
-        records = self._records(abouts, vectors, answers, latency_ms)
-        for record, (change, _, amount), about in zip(records, chosen, abouts, strict=True):
-            record["subject_type"] = "dealer_category"
-            if about.counts:
-                record["readings"] = [self._reading(record, self.advice[change.entity["category"]], amount)]
-        return records, len(changes) - len(records)
+        subjects, times = subjects_of(keys, self.entity), latest.times[rows]
 
-    def _reading(self, record: dict[str, Any], advice: Advice, amount: float) -> dict[str, Any]:
-        told = advice.response
-        value = advice.gain.expected if advice.change else 0.0
-        identity = derived_id(
-            f"{RULE.name}@{self._version}", record["subject_id"], record["event_time"], record["event_id"]
-        )
-        beyond = value > RULE.threshold
-        return {
-            "rule": RULE.name, "rule_version": self._version, "insight_id": identity, "severity": RULE.severity,
-            "above": True, "value": value, "threshold": RULE.threshold, "hysteresis": RULE.hysteresis,
-            "cool_down_ms": RULE.cool_down_ms,
-            "text": _text(advice, amount) if beyond else "",
-            "reasons": [{"input": "elasticity", "value": told.elasticity, "usual": -1.0, "by": value}]
-            if beyond else [],
-        }  # fmt: skip
+        def read(events: Events, at: NDArray[np.int64]) -> Readings:
+            some = at.tolist()
+            advice = [self.advice[keys["category"][row]] for row in some]
+            return self._readings(events, at, advice, amounts[rows[at]].tolist())
+
+        scores = self._scores(
+            rows, keys, subjects, causes, times, times // bucket_ms * bucket_ms, vectors, answers, latency_ms,
+            self._counts(subjects, left), read=read,
+        )  # fmt: skip
+        return scores, len(changes) - len(scores)
+
+    def _readings(
+        self, events: Events, at: NDArray[np.int64], advice: Sequence[Advice], amounts: Sequence[float]
+    ) -> Readings:
+        rows = at.tolist()
+        columns = ([column[row] for row in rows] for column in (events.subjects, events.times, events.ids))
+        ids = derived_ids(f"{RULE.name}@{self._version}", *columns)
+        values = [each.gain.expected if each.change else 0.0 for each in advice]
+        told: dict[int, list[dict[str, Any]]] = {}
+        for row, insight_id, each, value, amount in zip(rows, ids, advice, values, amounts, strict=True):
+            if value > RULE.threshold:
+                reason = {"input": "elasticity", "value": each.response.elasticity, "usual": -1.0, "by": value}
+                told[row] = [
+                    {
+                        "insight_id": insight_id, "value": value, "text": _text(each, amount),
+                        "reasons": [reason],
+                    }
+                ]  # fmt: skip
+        return Readings(at, [ids], [np.array(values, np.float64)], told)
 
 
 def _text(advice: Advice, amount: float) -> str:

@@ -47,8 +47,8 @@ class Readings:
     """What rules say of some rows of a batch: `rows` says of which.
 
     For each rule, `ids` are the ids of the insights that the rows would make, and `values` what the rule looks
-    at. `told` has the readings of rows beyond any threshold as the topic `scores` has them, by row; of the
-    others there is nothing to say but that.
+    at. `told` has by row, where any threshold is passed, what each rule says: `insight_id`, `value`, `text` and
+    `reasons`, as the topic `scores` has them. Of the others there is nothing to say.
     """
 
     rows: NDArray[np.int64]
@@ -108,16 +108,7 @@ class RuleReader:
         vectors: Vectors, answers: Vectors, moved: NDArray[np.float64], events: Events, rows: Sequence[int],
     ) -> list[dict[str, Any]]:  # fmt: skip
         """What one rule says of each of `rows`, with its reasons where it is beyond the threshold."""
-        rule, version, output, _ = self._rules[at]
-        same = {
-            "rule": rule.name,
-            "rule_version": version,
-            "severity": rule.severity,
-            "above": rule.direction == "above",
-            "threshold": float(rule.threshold),
-            "hysteresis": float(rule.hysteresis),
-            "cool_down_ms": int(rule.cool_down_ms),
-        }
+        rule, _, output, _ = self._rules[at]
         by = moved[:, :, output]
         chosen, given, moves = strongest(by, rule.direction == "above"), _numbers(vectors), by.tolist()
         scores, seen, passes = answers[:, output].tolist(), _numbers(values), beyond.tolist()
@@ -136,7 +127,7 @@ class RuleReader:
                     f"{self._names[each]} {_shown(given[i][each])} {self._usually[each]}" for each in chosen[i]
                 ]
                 text = _text(rule, scores[i], events.dealers[row], events.subjects[row], words)
-            found.append(same | {"insight_id": ids[i], "value": seen[i], "text": text, "reasons": reasons})
+            found.append({"insight_id": ids[i], "value": seen[i], "text": text, "reasons": reasons})
         return found
 
     def passed(self, vectors: Vectors, answers: Vectors) -> NDArray[np.bool_]:

@@ -31,6 +31,14 @@ class Changes:
     def __len__(self) -> int:
         return len(self.causes)
 
+    def chosen(self, rows: NDArray[np.int64]) -> tuple[Mapping[str, Sequence[str]], Sequence[str]]:
+        """Return the keys and causes of these rows, in ascending order."""
+        if len(rows) == len(self):
+            return self.keys, self.causes
+        at = rows.tolist()
+        keys = {name: [column[i] for i in at] for name, column in self.keys.items()}
+        return keys, [self.causes[i] for i in at]
+
 
 def subjects_of(keys: Mapping[str, Sequence[str]], order: Sequence[str]) -> list[str]:
     """Return the subjects' ids: the values of the keys, joined by `/`."""
@@ -82,16 +90,15 @@ class Scorer(Version):
         rows = np.flatnonzero(latest.known & ~nothing)
         if len(rows) < len(changes):
             columns = {name: each[rows] for name, each in columns.items()}
-        keys, times = _chosen(changes.keys, rows, len(changes)), latest.times[rows]
+        (keys, causes), times = changes.chosen(rows), latest.times[rows]
         vectors = self.session.vectors(columns | {name: keys[name] for name in self.entity}, times)
         answers = self.session.run(vectors)
         finite = np.isfinite(answers).all(axis=1)
         if not finite.all():
             rows, vectors, answers = rows[finite], vectors[finite], answers[finite]
-            keys, times = _chosen(changes.keys, rows, len(changes)), latest.times[rows]
+            (keys, causes), times = changes.chosen(rows), latest.times[rows]
         latency_ms = (time.perf_counter() - began) * 1000
         subjects = subjects_of(keys, self.entity)
-        causes = _chosen({"": changes.causes}, rows, len(changes))[""]
         counts = self._counts(subjects, left)
         buckets = times // bucket_ms * bucket_ms
         scores = self._scores(
@@ -106,13 +113,3 @@ class Scorer(Version):
         if self.share == 0:
             return np.zeros(len(subjects), bool)
         return np.array([in_share(self.model, each, self.share) for each in subjects], bool)
-
-
-def _chosen(
-    columns: Mapping[str, Sequence[str]], rows: NDArray[np.int64], count: int
-) -> Mapping[str, Sequence[str]]:
-    """These rows of columns of `count`."""
-    if len(rows) == count:
-        return columns
-    at = rows.tolist()
-    return {name: [column[i] for i in at] for name, column in columns.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from features.plan import Plan
 from models.artifact import ArtifactError
 from models.runtime import Session
 from schemas.ids import derived_ids
-from streams.scoring.readings import Events, RuleReader
+from streams.scoring.readings import Events, Readings, RuleReader
 from streams.scoring.scores import Scores, ScoreWriter
 
 __all__ = ["DEALER", "Version"]
@@ -69,14 +69,16 @@ class Version:
         self, rows: Longs, keys: Mapping[str, Sequence[str]], subjects: Sequence[str], causes: Sequence[str],
         times: Longs, buckets: Longs, vectors: Vectors, answers: Vectors, latency_ms: float, counts: Bools,
         sampled: Bools | None = None, spoken: Bools | None = None,
+        read: Callable[[Events, Longs], Readings] | None = None,
     ) -> Scores:  # fmt: skip
         """Return the scores of some rows. `buckets` are the times that their ids are made of, `spoken` says
-        which of those that count the rules may speak of (all).
+        which of those that count the rules may speak of (all), `read` reads others than the model's own rules.
         """
         ids = derived_ids(f"{self.model}/{self.version}", subjects, buckets.tolist(), causes)
         asked = counts if spoken is None else counts & spoken
         events = Events(ids, keys[DEALER], subjects, times.tolist())
-        readings = self._rules.read(vectors, answers, events, np.flatnonzero(asked))
+        at = np.flatnonzero(asked)
+        readings = self._rules.read(vectors, answers, events, at) if read is None else read(events, at)
         if sampled is None:
             sampled = np.ones(len(rows), bool)
         return Scores(

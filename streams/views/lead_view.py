@@ -27,13 +27,14 @@ from streams.leads.scorer import STAGE, Lead, LeadModels
 from streams.leads.store import Answered, Changes, LeadStore, lead_of
 from streams.leads.weights import Weights
 from streams.metrics import StageMeters
+from streams.scoring.producing import SCORES, Caused
 from streams.views.lead_learner import TOPIC as LABELLED
 from streams.views.view import Position, View
 
 __all__ = ["VERSION", "LeadView"]
 
 VERSION = "leads-1"
-_CHATS, _FEEDBACK, _SCORES = "chats.enriched", "feedback", "scores"
+_CHATS, _FEEDBACK = "chats.enriched", "feedback"
 _DELIVERY_S = 30.0
 _CLOCKS_MS = 3_600_000  # by which good clocks may differ
 Record = dict[str, Any]
@@ -45,7 +46,7 @@ class _Batch:
 
     behind: Position = field(default_factory=dict)
     events: list[tuple[Any, Record]] = field(default_factory=list)
-    scores: list[tuple[Record, Any]] = field(default_factory=list)
+    scores: list[Caused] = field(default_factory=list)
     lessons: list[tuple[Record, Any]] = field(default_factory=list)
     leads: list[tuple[Lead, Any]] = field(default_factory=list)
     counted: dict[str, int] = field(default_factory=dict)
@@ -93,7 +94,8 @@ class LeadView(View):
         self._store, self._models, self._weights, self._producer = store, models, weights, producer
         self._schema_ids, self._clock = schema_ids, clock
         self._decoders = {name: Decoder.of_topic(name, fetch_schema) for name in self.topics}
-        self._encoders: dict[str, Encoder] = {}
+        self._encoder: Encoder | None = None
+        self._scores_id = -1
         self._meters = StageMeters(self.name)
 
     def positions(self) -> Position:
@@ -190,40 +192,41 @@ class LeadView(View):
     def _score(self, batch: _Batch, weights: tuple[float, ...]) -> None:
         served = self._models.current()
         leads = [lead for lead, _ in batch.leads]
-        if not served and leads:
+        if not leads:
+            return
+        if not served:
             batch.counted["unserved"] = len(leads)
         for pair in served.values():
             for version in pair.scorers:
                 try:
-                    records = version.score(leads, weights)
+                    scores = version.score(leads, weights)
                 except Exception as error:  # a challenger that fails must cost nobody a score
                     if not version.shadow:
                         raise
                     self._meters.error(error)
                     continue
-                causes = (message for _, message in batch.leads)
-                batch.scores += zip(records, causes, strict=True)
-                if records:
-                    batch.counted["shadow" if version.shadow else "produced"] = len(records)
+                batch.scores.append(Caused(version, scores, [message for _, message in batch.leads]))
+                batch.counted["shadow" if version.shadow else "produced"] = len(scores)
 
     def _produce(self, batch: _Batch) -> None:
-        if not self._encoders:
-            self._encoders = {name: Encoder(name, number) for name, number in self._schema_ids().items()}
+        if self._encoder is None:
+            ids = self._schema_ids()
+            self._encoder, self._scores_id = Encoder(LABELLED, ids[LABELLED]), ids[SCORES]
         errors: list[Any] = []
 
         def delivered(error: Any, _message: Any) -> None:
             if error is not None:
                 errors.append(error)
 
-        for topic, some in ((_SCORES, batch.scores), (LABELLED, batch.lessons)):
-            for record, cause in some:
-                trace = new_traceparent(parse_headers(cause.headers()).traceparent)
-                sent = headers(
-                    record["event_id"], topic, f"dealeriq/{self.name}", record["event_time"],
-                    record["conversation_id"] if topic == LABELLED else record["subject_id"], trace,
-                )  # fmt: skip
-                value, key = self._encoders[topic].encode(record), record["dealer_id"].encode()
-                self._producer.produce(topic, value, key=key, headers=sent, on_delivery=delivered)
+        for each in batch.scores:
+            for key, value, sent in each.messages(self._scores_id, self.name):
+                self._producer.produce(SCORES, value, key=key, headers=sent, on_delivery=delivered)
+        for record, cause in batch.lessons:
+            trace = new_traceparent(parse_headers(cause.headers()).traceparent)
+            lead, source = record["conversation_id"], f"dealeriq/{self.name}"
+            sent = headers(record["event_id"], LABELLED, source, record["event_time"], lead, trace)
+            value, key = self._encoder.encode(record), record["dealer_id"].encode()
+            self._producer.produce(LABELLED, value, key=key, headers=sent, on_delivery=delivered)
         left = self._producer.flush(_DELIVERY_S)
         if left or errors:
             told = errors[0].str() if errors else f"{left} messages unacknowledged"
