@@ -18,8 +18,8 @@ from dealeriq.training import interpreter
 __all__ = ["measure"]
 
 _HOW = """The year of orders lies in the lake. Each model is trained as `dealeriq models train` trains it:
-inputs from the point-in-time history, split by time, the last weeks never seen (eight for demand and churn,
-four for order lines), {seed_note}. Gains are shares of the other's value; the intervals are 95 %
+inputs from the point-in-time history, split by time, the last weeks never seen (eight for demand, churn
+and reorders, four for order lines), {seed_note}. Gains are shares of the other's value; the intervals are 95 %
 bootstraps over whole dealers.
 
 - *Demand* (the table): {series} series of a dealer and a category, chosen by chance among those with at
@@ -30,9 +30,13 @@ bootstraps over whole dealers.
   before the first forecast.
 - `figures.slices` holds the error of the median beside last week's sales on all {all_rows:,} rows of the
   holdout: all, series that began within four weeks, weeks with and without a holiday, weeks without a sale.
-- *Churn* is held against the days since the last order, in four steps; *order lines* against how far
+- *Churn* is held against the days since the last order, in four steps; *reorders* (a dealer's category within a
+  week) against the dealer's own cadence, the share of earlier weeks with as many lines in 90 days and as long a
+  silence; *order lines* against how far
   price and quantity are from the product's usual ones. No one has called an order line wrong in the
   carried data: one line in twenty has a twin that was altered.
+- `figures.parts` holds the risks by size of the dealer, category, new entities, weeks with a holiday ahead and
+  weekends, each beside the simple one.
 - *Prices* are held against the usual demand whatever the price, over products.
 - *Speed*: one row at a time, the served session beside LightGBM's own `predict` of the same boosters
   with `num_threads=1`, the library's scikit-learn interface, and MLflow's pyfunc of the same ONNX file, in

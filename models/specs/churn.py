@@ -45,11 +45,12 @@ def _inputs() -> tuple[Input, ...]:
 
 
 class Churn(ModelSpec):
-    """Boosted trees with Platt's calibration. A row is a dealer once a week that ordered in the last 90
+    """Logistic regression with Platt's calibration. A row is a dealer once a week that ordered in the last 90
     days.
     """
 
     name = "churn"
+    version = 2
     summary = "The risk that a dealer orders nothing in the next 28 days, 0 to 1."
     entity = ("dealer_id",)
     subject_type = "dealer"

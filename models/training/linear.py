@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from models.export.graph import FLOAT64, INPUT, OUTPUT, finished, node, rounded
 from models.export.sklearn import probability_nodes
 from models.spec import Fitted
+from models.training.boosted import platt
 
 __all__ = ["Linear", "logistic"]
 
@@ -58,7 +59,10 @@ def logistic(
     strengths: Sequence[float] = (0.01, 0.03, 0.1, 0.3, 1.0),
 ) -> Linear:
     """Return a logistic regression on scaled inputs, as strongly held as `tune` likes best, fitted on both
-    parts.
+    parts, its line of log-odds set by the later one.
+
+    A regression has the mean share of positives of all its rows, and is off where that moves with the seasons:
+    Platt's two numbers bring it to the latest. So few cannot learn `tune` by heart, though it was fitted, too.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import log_loss
@@ -74,7 +78,11 @@ def logistic(
         for each in strengths
     }
     best = min(losses, key=lambda each: losses[each])
-    return Linear(fitted(best, np.concatenate([fit, tune])), x.shape[1], best)
+    model = fitted(best, np.concatenate([fit, tune]))
+    slope, intercept = platt(model.decision_function(_known(x[tune])), y[tune])
+    line = model[-1]  # a line of a line is a line: the pipeline stays what it is
+    line.coef_, line.intercept_ = slope * line.coef_, slope * line.intercept_ + intercept
+    return Linear(model, x.shape[1], best)
 
 
 def _known(x: Vectors) -> Floats:

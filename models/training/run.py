@@ -15,6 +15,7 @@ import json
 import shutil
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -182,7 +183,8 @@ class _Training:
         self, data: TrainingSet, parts: Parts, version: str, onnx: bytes, metrics: dict[str, float], run_id: str
     ) -> Description:
         spec = self.spec
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # an input may be missing in every row
             usual = np.nan_to_num(np.nanmedian(data.x[parts.fit], axis=0))
         return Description(
             spec.name, version, spec.version, spec.entity, spec.subject_type, data.inputs, spec.outputs,
