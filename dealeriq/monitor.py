@@ -83,7 +83,7 @@ class Monitor:
         log.catch_up()
         states = [each for name, each in log.registry.models.items() if each.champion and name in specs()]
         known = seen.catch_up()
-        fresh = self._judged([each for each in states if specs()[each.name].in_stream], known)
+        fresh = self._judged([each for each in states if _is_watched(each.name)], known)
         for each in fresh:
             seen.write(each)
         asked.catch_up()
@@ -192,3 +192,8 @@ class Monitor:
     @staticmethod
     def _say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
+
+
+def _is_watched(name: str) -> bool:
+    """Whether a model's scores, or what it learns as it goes, are looked at."""
+    return specs()[name].in_stream or bool(specs()[name].lessons)

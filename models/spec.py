@@ -162,6 +162,10 @@ class ModelSpec(ABC):
     gate: ClassVar[Gate]
     limits: ClassVar[Limits] = Limits()
     rules: ClassVar[tuple[InsightRule, ...]] = ()
+    lessons: ClassVar[str] = ""
+    """Of a model that learns as it goes: the topic of what it learnt, each with the answer given before
+    (`outcome`, `answer`). Its errors are watched there.
+    """
     in_stream: ClassVar[bool] = True
     """Whether the stream scores it, so that a canary can be watched. Else what passes its gates is champion at
     once.

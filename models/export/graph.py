@@ -7,7 +7,17 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["FLOAT64", "INPUT", "OPSET", "OUTPUT", "finished", "merged_trees", "node", "rounded"]
+__all__ = [
+    "FLOAT64",
+    "INPUT",
+    "OPSET",
+    "OUTPUT",
+    "exact_columns",
+    "finished",
+    "merged_trees",
+    "node",
+    "rounded",
+]
 
 INPUT, OUTPUT = "input", "output"
 _FLOAT32, FLOAT64 = 1, 11  # onnx.TensorProto
@@ -20,6 +30,21 @@ def node(kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> An
     from onnx import helper
 
     return helper.make_node(kind, list(inputs), [output], **attributes)
+
+
+def exact_columns(output: str) -> list[Any]:
+    """Return the nodes that make the input [inputs, n] in float64, 0 for what is missing.
+
+    They need the constant `nothing` (0, float32).
+
+    What is then summed over the first axis is summed one after the other: a row's sum is the same in any batch.
+    """
+    return [
+        node("IsNaN", [INPUT], "missing"),
+        node("Where", ["missing", "nothing", INPUT], "known"),
+        node("Cast", ["known"], "exact", to=FLOAT64),
+        node("Transpose", ["exact"], output, perm=[1, 0]),
+    ]
 
 
 def rounded(given: str, output: str) -> Any:

@@ -21,6 +21,7 @@ from models.monitoring.alarms import Watched
 from models.monitoring.beside import compare
 from models.monitoring.drift import DriftTest
 from models.monitoring.errors import by_block, ranks, rises, spread_of_weeks, steadied
+from models.monitoring.lessons import judge_lessons
 from models.monitoring.observation import Observation
 from models.monitoring.performance import Estimator, Losses, WorseTest
 from models.monitoring.reference import Reference, load_reference
@@ -52,6 +53,11 @@ def watch(job: Mapping[str, Any]) -> dict[str, Any]:
         known: dict[str, dict[str, Span]] = {}
         watched = [Watched(**each) for each in job["watched"]]
         for each in watched:
+            if topic := spec_of(each.model).lessons:
+                if each.role == "champion":
+                    delta = settings.false_alarms / _FAMILIES
+                    found += judge_lessons(stream, settings, each, topic, delta)
+                continue
             if each.model not in known:
                 ends = [min(one.done.values(), default=0) for one in watched if one.model == each.model]
                 known[each.model] = spans(stream, each.model, min(ends), round(settings.settle_s * 1000))

@@ -62,6 +62,7 @@ class LeadScore(ModelSpec):
             hysteresis=0.1, cool_down_ms=3 * DAY_MS,
         ),
     )  # fmt: skip
+    lessons = "leads.labelled"
     in_stream = False
 
     def rows(self, stream: Stream) -> pa.Table:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from models.export.graph import FLOAT64, INPUT, OUTPUT, finished, node, rounded
+from models.export.graph import OUTPUT, exact_columns, finished, node, rounded
 from models.spec import Fitted
 
 __all__ = ["OnlineLinear"]
@@ -44,23 +44,16 @@ class OnlineLinear(Fitted):
         return out[:, None]
 
     def to_onnx(self) -> bytes:
-        """Return the same as one graph, in float64 up to its end.
+        """Return the same as one graph, in float64 up to its end."""
+        from onnx import helper
 
-        Products are summed over the first axis, one after the other: the sum of a row is the same whatever else
-        is in the batch.
-        """
         constants = {
             "nothing": np.float32(0), "slope": np.float64(self.slope), "intercept": np.float64(self.intercept),
             "parts": np.array([self.numbers, self.numbers, 1], np.int64), "across": np.array([0], np.int64),
             "behind": np.array([1], np.int64),
         }  # fmt: skip
-        from onnx import helper
-
         nodes = [
-            node("IsNaN", [INPUT], "missing"),
-            node("Where", ["missing", "nothing", INPUT], "known"),
-            node("Cast", ["known"], "exact", to=FLOAT64),
-            node("Transpose", ["exact"], "columns", perm=[1, 0]),
+            *exact_columns("columns"),
             helper.make_node("Split", ["columns", "parts"], ["x", "w", "b"], axis=0),
             node("Mul", ["x", "w"], "products"),
             node("ReduceSum", ["products", "across"], "sums", keepdims=0),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from models.export.graph import FLOAT64, INPUT, OUTPUT, finished, node, rounded
+from models.export.graph import OUTPUT, exact_columns, finished, node, rounded
 from models.spec import Fitted
 
 __all__ = ["Ridge", "ridge"]
@@ -33,10 +33,7 @@ class Ridge(Fitted):
             "least": np.float64(self.bounds[0]), "most": np.float64(self.bounds[1]),
         }  # fmt: skip
         nodes = [
-            node("IsNaN", [INPUT], "missing"),
-            node("Where", ["missing", "nothing", INPUT], "known"),
-            node("Cast", ["known"], "exact", to=FLOAT64),
-            node("Transpose", ["exact"], "columns", perm=[1, 0]),
+            *exact_columns("columns"),
             node("Mul", ["columns", "weights"], "products"),
             node("ReduceSum", ["products", "across"], "sums", keepdims=0),
             node("Add", ["sums", "bias"], "free"),

@@ -23,10 +23,11 @@ STAGE, SUBJECT = "lead-view", "lead"
 
 
 class Lead(NamedTuple):
-    """A conversation after one of its messages; `cause_id` is the record that brought it."""
+    """A conversation after one of its messages, `message_id`; `cause_id` is the record that brought it."""
 
     dealer_id: str
     conversation_id: str
+    message_id: str
     cause_id: str
     event_time: int
     vector: tuple[float, ...]

@@ -2,6 +2,7 @@
 
 - `:lead:<dealer>/<conversation>`: JSON of the conversation; expires
 - `:lead-message:<chat>`: JSON of what a message was answered with; expires
+- `:lead-insight:<event_id>`: the chat whose score made an insight; expires
 - `:lead-waiting:<chat>`: hash of event_id → JSON of an outcome that came before its message; expires
 - `:lead-model`: hash of `learner`, `voices`: what the online model has learnt
 - `:lead-said`: hash of JSON [lead, source] → what the source last said of the lead
@@ -56,12 +57,15 @@ class Answered(NamedTuple):
 
 @dataclass
 class Changes:
-    """What one batch does to the store; `ended` are chats for which nothing waits any more."""
+    """What one batch does to the store; `ended` are chats for which nothing waits any more, `told` insights
+    with the chats that they are of.
+    """
 
     conversations: dict[str, Conversation] = field(default_factory=dict)
     messages: dict[str, Answered] = field(default_factory=dict)
     held: dict[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
     ended: set[str] = field(default_factory=set)
+    told: dict[str, str] = field(default_factory=dict)
 
 
 class LeadStore(PositionedStore):
@@ -102,6 +106,11 @@ class LeadStore(PositionedStore):
                 waiting[chat] = [json.loads(each) for each in held]
         return conversations, answered, waiting
 
+    def chats_of(self, insights: Sequence[str]) -> dict[str, str]:
+        """Return the chats that insights of this view are of, by the insights' ids."""
+        found = self.redis.mget([self._key("lead-insight", each) for each in insights]) if insights else []
+        return {each: chat.decode() for each, chat in zip(insights, found, strict=True) if chat is not None}
+
     def commit(self, changes: Changes, behind: Mapping[tuple[str, int], int]) -> None:
         """Store all changes and move the positions, in one step; may repeat. Raises StoreReplacedError."""
         self.commit_queued(lambda pipeline: self._queue(pipeline, changes), behind)
@@ -114,6 +123,8 @@ class LeadStore(PositionedStore):
         for (chat, event_id), record in changes.held.items():
             pipeline.hset(self._key("lead-waiting", chat), event_id, json.dumps(record))
             pipeline.pexpire(self._key("lead-waiting", chat), self._keep_ms)
+        for insight, chat in changes.told.items():
+            pipeline.set(self._key("lead-insight", insight), chat, px=self._keep_ms)
         for chat in changes.ended:
             pipeline.delete(self._key("lead-waiting", chat))
 

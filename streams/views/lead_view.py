@@ -60,9 +60,9 @@ class LeadView(View):
     """Scores each conversation after each of its messages, and hands what became of it to the learner.
 
     Outcomes that are counted: `produced`, `shadow`, `labelled`, `held` (an outcome whose message has not come),
-    `repeated` (the message was answered before), `other` (feedback that tells no outcome), `wrong_dealer`,
-    `future` (dated after the wall clock: answered, not scored), `unserved` (no model), `unreadable`,
-    `tombstone`.
+    `repeated` (the message was answered before), `other` (feedback that tells no outcome of a lead),
+    `wrong_dealer`, `future` (dated after the wall clock: answered, not scored), `unserved` (no model),
+    `unreadable`, `tombstone`.
 
     Args:
         store: conversations, answers, what waits, and the position.
@@ -124,7 +124,7 @@ class LeadView(View):
                 batch.count("held")
         # An outcome that waited within this batch only need not wait in the store.
         changes.held = {key: each for key, each in changes.held.items() if key[0] not in answered}
-        self._score(batch, weights)
+        self._score(batch, changes, weights)
         self._produce(batch)
         self._store.commit(changes, batch.behind)
         self._told(batch)
@@ -145,7 +145,22 @@ class LeadView(View):
                 batch.count("other")
                 continue
             batch.events.append((message, record))
+        self._resolve(batch)
         return batch
+
+    def _resolve(self, batch: _Batch) -> None:
+        """Take what was told of an insight as told of the message that it is of."""
+        asked = [each["subject_id"] for _, each in batch.events if each.get("subject_type") == "insight"]
+        known = self._store.chats_of(asked)
+        events = []
+        for message, record in batch.events:
+            if record.get("subject_type") != "insight":
+                events.append((message, record))
+            elif (chat := known.get(record["subject_id"])) is not None:
+                events.append((message, record | {"subject_type": "chat", "subject_id": chat}))
+            else:
+                batch.count("other")  # an insight of another rule
+        batch.events = events
 
     def _answer(
         self, batch: _Batch, changes: Changes, message: Any, record: Record, weights: tuple[float, ...],
@@ -165,7 +180,7 @@ class LeadView(View):
         if record["event_time"] > self._clock() * 1000 + _CLOCKS_MS:
             batch.count("future")
             return
-        told = record["dealer_id"], record["conversation_id"], record["event_id"], record["event_time"]
+        told = record["dealer_id"], record["conversation_id"], chat, record["event_id"], record["event_time"]
         batch.leads.append((Lead(*told, vector), message))
 
     def _label(self, batch: _Batch, feedback: Record, known: Answered, cause: Any) -> None:
@@ -189,7 +204,7 @@ class LeadView(View):
         batch.lessons.append((lesson, cause))
         batch.count("labelled")
 
-    def _score(self, batch: _Batch, weights: tuple[float, ...]) -> None:
+    def _score(self, batch: _Batch, changes: Changes, weights: tuple[float, ...]) -> None:
         served = self._models.current()
         leads = [lead for lead, _ in batch.leads]
         if not leads:
@@ -207,6 +222,10 @@ class LeadView(View):
                     continue
                 batch.scores.append(Caused(version, scores, [message for _, message in batch.leads]))
                 batch.counted["shadow" if version.shadow else "produced"] = len(scores)
+                for row, said in scores.readings.told.items():
+                    # An answer to an insight is one to the message that made it.
+                    ids = (each["insight_id"] for each in said if each["text"])
+                    changes.told.update(dict.fromkeys(ids, leads[row].message_id))
 
     def _produce(self, batch: _Batch) -> None:
         if self._encoder is None:

@@ -74,10 +74,11 @@ def test_a_vector_is_bounded_whatever_is_said() -> None:
     assert vector[NAMES.index("says_place_order")] == vector[NAMES.index("customer_share")] == 1.0
 
 
-def test_only_an_outcome_of_a_chat_says_what_became_of_it() -> None:
+def test_only_an_outcome_of_a_chat_or_insight_says_what_became_of_it() -> None:
     told = {"subject_type": "chat", "kind": "outcome", "value": 2.0}
     assert outcome_of(told) == 1.0
     assert outcome_of(told | {"value": 0.0}) == 0.0
+    assert outcome_of(told | {"subject_type": "insight"}) == 1.0
     for other in ({"kind": "rating"}, {"kind": "thumb"}, {"subject_type": "order"}):
         assert outcome_of(told | other) is None
 

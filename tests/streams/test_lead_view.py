@@ -119,6 +119,20 @@ def test_a_hot_lead_is_told_with_reasons_that_are_no_coefficients(store: Any, se
     assert "Conversation hot may well become an order" in hot["text"]
     assert hot["reasons"]
     assert not {each["input"] for each in hot["reasons"]} & set(COEFFICIENTS)
+    # The dealer answers to the insight: it is learnt of the message that made it, and of no other insight.
+    answer = outcomes[0] | {"dealer_id": "t-D1", "subject_type": "insight", "value": -1.0}
+    log.send(
+        "feedback",
+        [
+            answer | {"event_id": "a1", "subject_id": hot["insight_id"]},
+            answer | {"event_id": "a2", "subject_id": "an insight of another rule"},
+        ],
+    )
+    known = len(log.records("leads.labelled"))
+    world.restart()
+    world.rest()
+    (lesson,) = log.records("leads.labelled")[known:]
+    assert (lesson["message_id"], lesson["outcome"], lesson["cause_id"]) == ("hot-m2", 0.0, "a1")
 
 
 def test_bad_input_costs_nothing_but_itself(store: Any, served: Path) -> None:
