@@ -25,7 +25,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Made:
     return made("lead_score", root / "lake", root)
 
 
-def watched(model: Made, root: Path, done: int | None = None, **more: Any) -> list[dict[str, Any]]:
+def watched(
+    model: Made, root: Path, done: int | None = None, least: int = 5, **more: Any
+) -> list[dict[str, Any]]:
     """What the watch says of a stream of half a year, of which the model was trained on none."""
     messages, outcomes = talk(3_000, days=180, **more)
     lessons = [
@@ -46,7 +48,7 @@ def watched(model: Made, root: Path, done: int | None = None, **more: Any) -> li
     }  # fmt: skip
     job = {
         "lake": str(root), "lake_options": {}, "confidence": 0.95, "watched": [told],
-        "settings": MonitorSettings(window_days=7, least_dealers=5).model_dump(),
+        "settings": MonitorSettings(window_days=7, least_dealers=least).model_dump(),
     }  # fmt: skip
     found = watch(job)
     assert found["problems"] == []
