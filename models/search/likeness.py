@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from connectors.vectors import AnyOf, Condition, Entry, Found, VectorIndex
+from models.fusion import HYBRID
 from models.search.fields import SearchRequestError, entries_of
 
 __all__ = ["NothingLikeItError", "alike"]
@@ -25,9 +26,17 @@ class NothingLikeItError(SearchRequestError):
 
 
 def alike(
-    index: VectorIndex, name: str, kinds: Sequence[str], depth: int, wanted: Sequence[Condition]
+    index: VectorIndex,
+    name: str,
+    kinds: Sequence[str],
+    depth: int,
+    wanted: Sequence[Condition],
+    whole: bool = False,
 ) -> dict[str, list[Found]]:
     """Return a list for each of the kinds that the owner `name` has, named `like-KIND`; itself left out.
+
+    `whole`: an owner that has a fused vector is compared by that alone, and not by its parts, too: what is near
+    by all of it ranks better than ranks of each part fused (`benchmarks/fusion.py`).
 
     Of several vectors of a kind (the chunks of a text) their middle is searched with. Vectors of an encoder
     that makes versions of its own are compared with those of the same version alone.
@@ -41,6 +50,8 @@ def alike(
             own.setdefault(kind, []).append(entry)
     if not own:
         raise NothingLikeItError(_absence(index, name, kinds))
+    if whole and HYBRID in own:
+        own = {HYBRID: own[HYBRID]}
     return {
         f"{_PREFIX}{kind}": _near(index, name, kind, own[kind], depth, wanted) for kind in kinds if kind in own
     }

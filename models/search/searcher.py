@@ -108,7 +108,8 @@ class Searcher:
             types = [AnyOf("type", [kind] if kind not in _OFFERED else _OFFERED)]
             if "type" in request.filters or kinds == [TEXT]:
                 types = []
-            found |= alike(self.index, request.like, kinds, depth, [*wanted, *types])
+            chosen = request.kinds is not None
+            found |= alike(self.index, request.like, kinds, depth, [*wanted, *types], whole=not chosen)
         if request.image is not None:
             found["image"] = self.index.near(IMAGE, self._picture(request.image, kinds), depth, wanted)
         asked = ((request.like or "") + picture_key(request.image)) or None
