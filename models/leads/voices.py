@@ -20,7 +20,7 @@ __all__ = ["Said", "Voices"]
 MOST = 1 / 3
 KEEP = 0.97  # of what a source has said, after one label more
 ESTABLISHED = 3.0  # labels until a source is one of three
-_GONE = 0.01
+GONE = 0.01  # what is left of a source that is forgotten
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Voices:
             return 0.0, Said(outcome, before.counted)
         weight = self._left(source)
         aged = 1 - (1 - KEEP) * weight
-        self.taken = {name: had for name, each in self.taken.items() if (had := each * aged) > _GONE}
+        self.taken = {name: had for name, each in self.taken.items() if (had := each * aged) > GONE}
         if weight > 0:
             self.taken[source] = self.taken.get(source, 0.0) + weight
         return weight, Said(outcome, 1 if before is None else before.counted + 1)

@@ -19,7 +19,7 @@ Kind = Literal[
     "extra-event", "missing-record", "extra-record", "duplicate-record", "changed-record", "current",
     "missing-vector", "extra-vector", "vector", "leftover-vector", "champion", "score-version", "score-time",
     "duplicate-insight", "insight", "missing-node", "extra-node", "node", "missing-relation", "extra-relation",
-    "relation",
+    "relation", "learner",
 ]  # fmt: skip
 Store = Literal["online", "lake", "index", "graph", "dead letters", "topic"]
 
@@ -57,6 +57,7 @@ KINDS: Mapping[Kind, str] = {
     "missing-node": "a product or dealer of its topic is not in the graph",
     "extra-node": "a product or dealer of the graph has no record in its topic",
     "node": "a product or dealer of the graph is not what its newest record says",
+    "learner": "what the online model of leads has learnt is not what the lessons of its log give",
     "missing-relation": "an order line, a sum of lines or a level of stock is not in the graph",
     "extra-relation": "an order line, a sum or a level of stock of the graph has no record, or is there twice",
     "relation": "an order line, a sum of lines or a level of stock of the graph is not what the records say",

@@ -362,6 +362,13 @@ class Verifier:
         report.add(check.findings)
         told = {"decisions": check.decisions, "scores": check.scores, "insights": check.insights}
         report.models = told if any(told.values()) else {}
+        if not sampled:
+            from streams.verify.leads import verify_leads
+
+            learnt = verify_leads(self.store, self.plan.project, self.broker, self.registry, self.pause)
+            report.add(learnt.findings)
+            if learnt.lessons:
+                report.models["lessons"] = learnt.lessons
 
     def _graph(self, report: Report, driver: Driver, database: str) -> None:
         """The graph is what its topics say."""

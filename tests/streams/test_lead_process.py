@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -25,6 +26,8 @@ from schemas.codec import Decoder, Encoder
 from streams.insights.explain import explain
 from streams.leads.store import LearnerStore
 from streams.leads.weights import Weights
+from streams.verify.broker import Broker
+from streams.verify.leads import verify_leads
 from streams.views.lead_learner import LeadLearner
 from tests.models.lead_talk import talk
 
@@ -166,3 +169,19 @@ def test_leads_are_scored_and_learnt_from_through_kills(world: World) -> None:
     learner.positions()
     learner.apply(world.messages("leads.labelled"))
     assert world.learnt(again) == world.learnt(mark)
+
+    # All that the topic holds, of other tests too, is what verify works out; a weight that is wrong is named.
+    world.began["leads.labelled"] = {0: 0}
+    whole = f"{mark}whole"
+    learner = LeadLearner(LearnerStore(connect(world.stack.redis), whole), world.registry.schema, Weights())
+    learner.positions()
+    learner.apply(world.messages("leads.labelled"))
+    told = world.redis, whole, Broker(world.stack.kafka), world.registry, lambda: None
+    check = verify_leads(*told)
+    assert check.lessons >= len(outcomes)
+    assert check.findings == []
+    state = json.loads(world.redis.hget(f"{whole}:lead-model", "learner"))
+    state["weights"]["messages"] += 0.01
+    world.redis.hset(f"{whole}:lead-model", "learner", json.dumps(state))
+    (wrong,) = verify_leads(*told).findings
+    assert (wrong.kind, wrong.entity) == ("learner", ("messages",))

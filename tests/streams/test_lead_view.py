@@ -18,6 +18,7 @@ from models.runtime import Session
 from schemas.validate import problems
 from streams.insights.explain import explain
 from streams.leads.scorer import LeadScorer
+from streams.verify.leads import learnt_from
 from tests.models.lead_talk import START, talk
 
 
@@ -71,6 +72,28 @@ def test_what_was_learnt_is_the_log_folded_into_an_empty_store(store: Any, serve
             known.add(Message.of(each))
         assert tuple(lesson["features"][name] for name in NAMES) == known.vector()
         assert not problems("leads.labelled", lesson)
+
+
+def test_what_was_learnt_is_worked_out_again_from_the_log(store: Any, served: Path) -> None:
+    """By verify's own arithmetic; one source floods, some say it twice, and some change their minds."""
+    store.flushall()
+    messages, outcomes = talk(300, seed=9)
+    for at, each in enumerate(outcomes[100:220]):
+        each["source"] = "mallory" if at % 3 else each["source"]
+    more = [each | {"event_id": f"again{at}"} for at, each in enumerate(outcomes[::5])]
+    more += [each | {"event_id": f"no{at}", "value": -each["value"]} for at, each in enumerate(outcomes[::7])]
+    more += [each | {"event_id": f"yes{at}"} for at, each in enumerate(outcomes[::7])]
+    log = Log()
+    world = World(store, log, "one", served)
+    log.send("chats.enriched", messages)
+    log.send("feedback", [*outcomes, *more])
+    world.rest()
+    expected = learnt_from(log.records("leads.labelled"))
+    learner = world.learner._store.load()[0]
+    assert learner.learnt == expected.pop("outcomes") == len(outcomes) + len(more)
+    assert learner.coefficients() == pytest.approx(
+        [*(expected[name] for name in NAMES), expected["intercept"]], abs=1e-6
+    )
 
 
 def test_a_score_has_the_newest_coefficients_and_comes_again_to_the_bit(store: Any, served: Path) -> None:
