@@ -27,6 +27,7 @@ from models.rules import InsightRule
 from models.runtime import Session
 from models.training.boosted import Boosted, boost
 from streams.scoring.scorer import Changes, Scorer
+from streams.scoring.scores import Scores
 from streams.scoring.served import ServedModels
 
 VIEW = "dealer_category_orders"
@@ -56,12 +57,13 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
         parts = [each.vectors for each in scored]
         vectors = np.concatenate(parts)
 
-        def stage(batch: tuple[Changes, Latest]) -> list[bytes]:
-            return scorer.messages(scorer.score(*batch, HOUR)[0], 1)
+        def stage(batch: tuple[Changes, Latest]) -> Scores:
+            return scorer.score(*batch, HOUR)[0]
 
         ways = {
             "session": lambda: _each(session.run, parts),
             "stage": lambda: _each(stage, batches),
+            "messages": lambda: _each(lambda each: scorer.messages(stage(each), 1), batches),
             "pyfunc": _pyfunc(folders[0], Path(name) / "pyfunc", parts),
             "river": _river(vectors[: 2_000 if short else 10_000], session),
         }

@@ -108,8 +108,10 @@ class Scorer(Version):
 
     def _counts(self, subjects: Sequence[str], left: Set[str]) -> NDArray[np.bool_]:
         """Whether somebody acts on the score of each subject."""
+        if not self.shadow and not left:
+            return np.ones(len(subjects), bool)
         if not self.shadow:
-            return np.array([each not in left for each in subjects] if left else [True] * len(subjects), bool)
+            return np.array([each not in left for each in subjects], bool)
         if self.share == 0:
             return np.zeros(len(subjects), bool)
         return np.array([in_share(self.model, each, self.share) for each in subjects], bool)
