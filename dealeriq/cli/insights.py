@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Set
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -123,39 +124,49 @@ def explain(
             )
         )
     else:
-        _tell(insight, found, version.run_id, history)
+        _tell(insight, found, version.run_id, history, set(_own(session).values()))
     if not found.same:
         raise typer.Exit(7)
 
 
 def _history(settings: Settings, session: Session, score: dict[str, Any], days: int) -> list[dict[str, Any]]:
-    """The model's inputs as they were at the score's time and on the days before it, the newest last."""
+    """The model's inputs as they were for the score and on the days before it, the newest last."""
     import numpy as np
     import pyarrow as pa
 
     from connectors.lake import LakeError, lake_at
     from features.history import History
     from features.plan import load as load_plan
-    from models.inputs import EventField
+    from streams.lines.features import moments
 
-    told = session.description
-    # What a single event says of itself stays, and its features are those of the moment before it.
-    own = {each.columns()[0]: each.name for each in told.inputs if isinstance(each, EventField)}
-    last_ms = score["event_time"] - 1 if own else score["event_time"]
-    times = np.array([last_ms - back * _DAY_MS for back in range(days, -1, -1)], np.int64)
-    plan = load_plan()
-    if not told.views or any(not set(plan.views[view].entity) <= score["entity"].keys() for view in told.views):
+    told, plan, entity = session.description, load_plan(), score["entity"]
+    # What a single event says of itself stays, and its features are those of a moment before it.
+    own = _own(session)
+    if not told.views or any(not set(plan.views[view].entity) <= entity.keys() for view in told.views):
         return []  # what it reads is no feature of what was scored
-    keys = {key: [value] * len(times) for key, value in score["entity"].items()}
-    rows = pa.table({**keys, "event_timestamp": times})
+    times = np.array([score["event_time"] - back * _DAY_MS for back in range(days, -1, -1)], np.int64)
+    parts = [(told.features, times)]
+    if own:
+        bucket_ms = max(1, round(settings.scoring.line_bucket_s * 1000))
+        parts = [
+            (
+                [f"{name}.{each}" for each in names],
+                moments(plan.views[name], [entity[key] for key in plan.views[name].entity], times, bucket_ms),
+            )
+            for name, names in told.views.items()
+        ]
+    keys = {key: [value] * len(times) for key, value in entity.items()}
+    columns: dict[str, Any] = dict(keys)
     try:
         root = lake_at(settings.lake, settings.data_dir)
-        with History(plan, told.features, root, until_ms=int(times[-1])) as history:
-            frame = history.of(rows)
+        for names, seen in parts:
+            rows = pa.table({**keys, "event_timestamp": seen})
+            with History(plan, names, root, until_ms=int(seen[-1])) as history:
+                frame = history.of(rows)
+                columns |= {name: frame[name].to_pylist() for name in history.columns}
     except LakeError as error:
         print(f"dealeriq: the features' history cannot be shown: {error.told}", file=sys.stderr)
         return []
-    columns = {name: frame[name].to_pylist() for name in frame.column_names}
     columns |= {column: [score["features"][name]] * len(times) for column, name in own.items()}
     vectors = session.vectors(columns, times)
     return [
@@ -170,7 +181,17 @@ def _history(settings: Settings, session: Session, score: dict[str, Any], days: 
     ]
 
 
-def _tell(insight: dict[str, Any], found: Explanation, run_id: str, history: list[dict[str, Any]]) -> None:
+def _own(session: Session) -> dict[str, str]:
+    """The columns of what an event says of itself, and the inputs of that."""
+    from models.inputs import EventField
+
+    inputs = session.description.inputs
+    return {each.columns()[0]: each.name for each in inputs if isinstance(each, EventField)}
+
+
+def _tell(
+    insight: dict[str, Any], found: Explanation, run_id: str, history: list[dict[str, Any]], own: Set[str]
+) -> None:
     score = found.score
     typer.echo(_line(insight))
     value, threshold = _number(insight["value"]), _number(insight["threshold"])
@@ -179,16 +200,18 @@ def _tell(insight: dict[str, Any], found: Explanation, run_id: str, history: lis
     typer.echo(f"  score {score['event_id']} by {score['model']} {score['model_version']}{run}")
     outputs = ", ".join(f"{name} {value!r}" for name, value in found.outputs.items())
     typer.echo(f"  repeated: {outputs}: {'the same to the bit' if found.same else 'NOT what was recorded'}")
-    typer.echo(f"  {'input':<24} {'value':>14} {'usually':>14} {'moved the score by':>20}")
+    width = max(len(each["input"]) for each in found.inputs)
+    typer.echo(f"  {'input':<{width}} {'value':>14} {'usually':>14} {'moved the score by':>20}")
     for each in found.inputs:
         row = [_number(each[name]) for name in ("value", "usual", "by")]
-        typer.echo(f"  {each['input']:<24} {row[0]:>14} {row[1]:>14} {row[2]:>20}")
+        typer.echo(f"  {each['input']:<{width}} {row[0]:>14} {row[1]:>14} {row[2]:>20}")
     if not history:
         return
-    names = [each["input"] for each in found.inputs[:3]]
-    typer.echo("  history     " + " ".join(f"{name:>22}" for name in names))
+    # What the event says of itself has no history: the strongest of the others are shown.
+    names = [each["input"] for each in found.inputs if each["input"] not in own][:3]
+    typer.echo("  history     " + " ".join(f"{name:>{max(22, len(name))}}" for name in names))
     for then in history:
-        told = " ".join(f"{_number(then['inputs'][name]):>22}" for name in names)
+        told = " ".join(f"{_number(then['inputs'][name]):>{max(22, len(name))}}" for name in names)
         typer.echo(f"  {_when(then['at'])[:10]}  {told}")
     _compare(score, history[-1]["inputs"])
 
@@ -213,4 +236,6 @@ def _when(ms: int) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:,.6g}"
+    if value is None:
+        return "unknown"
+    return f"{value:,.0f}" if 100_000 <= abs(value) < 1e15 else f"{value:,.6g}"

@@ -23,12 +23,31 @@ from features.merge import merge, reduced
 from features.plan import Plan, ViewPlan
 from features.tiles import decode
 
-__all__ = ["LineFeatures"]
+__all__ = ["LineFeatures", "moments"]
 
 Floats = NDArray[np.float64]
 Longs = NDArray[np.int64]
 _MARGIN_MS = 60_000  # a stretch begins this much later: by then the store holds what was before it
 _NEVER = np.iinfo(np.int64).min
+
+
+def moments(view: ViewPlan, key: Sequence[str], times: Longs, bucket_ms: int) -> Longs:
+    """Return the moments as of which lines of a key at `times` are seen: whose features they are judged by."""
+    return np.asarray(_last_hop(view, _begin(times, _phase(key, bucket_ms), bucket_ms)))
+
+
+def _phase(key: Sequence[str], bucket_ms: int) -> int:
+    """When the stretches of a key begin."""
+    return xxh3_64_intdigest("\0".join(key).encode()) % bucket_ms
+
+
+def _begin(times: Longs, phase: Any, bucket_ms: int) -> Longs:
+    begins: Longs = (times - _MARGIN_MS - phase) // bucket_ms * bucket_ms + phase
+    return begins
+
+
+def _last_hop(view: ViewPlan, begin: Any) -> Any:
+    return begin // view.hop_ms * view.hop_ms - 1
 
 
 class LineFeatures:
@@ -107,8 +126,7 @@ class _View:
         places = self._place(keys)
         place = places[which]
         held = self._held
-        phase = held.phase[place]
-        begin = (times - _MARGIN_MS - phase) // self._bucket * self._bucket + phase
+        begin = _begin(times, held.phase[place], self._bucket)
         rows = held.values[place]
         missing = np.flatnonzero(held.begin[place] != begin)
         if len(missing):
@@ -129,7 +147,7 @@ class _View:
             if place >= len(self._held.begin):
                 self._held = self._held.grown()
             found[at] = place
-            self._held.phase[place] = xxh3_64_intdigest("\0".join(keys[at]).encode()) % self._bucket
+            self._held.phase[place] = _phase(keys[at], self._bucket)
         return found
 
     def _read(self, keys: Sequence[tuple[str, ...]], begins: Longs) -> Floats:
@@ -143,8 +161,10 @@ class _View:
         tiles = {key: decode(unwrap_bytes(blob)) if blob else None for key, blob in blobs}
         out = np.full((len(keys), len(self._columns)), np.nan)
         for row, (key, begin) in enumerate(zip(keys, begins.tolist(), strict=True)):
-            if tiles[key] is not None:
-                values = merge(plan, tiles[key], begin // plan.hop_ms * plan.hop_ms - 1).values
+            held, moment = tiles[key], _last_hop(plan, begin)
+            # Whom nobody knew at that moment has no features then, as in training: not none of anything.
+            if held is not None and len(held.hop) and held.hop[0] <= moment:
+                values = merge(plan, held, moment).values
                 out[row] = [np.nan if each is None else each for each in values]
         self.merged += len(keys)
         return out

@@ -177,7 +177,9 @@ def _text(rule: InsightRule, score: float, dealer: str, subject: str, reasons: S
 
 
 def _shown(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:,.4g}"
+    if value is None:
+        return "unknown"
+    return f"{value:,.0f}" if 1_000 <= abs(value) < 1e15 else f"{value:,.4g}"
 
 
 def _numbers(values: NDArray[Any]) -> list[Any]:

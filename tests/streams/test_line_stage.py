@@ -27,7 +27,7 @@ from schemas.codec import Decoder, Encoder
 from schemas.envelope import headers, parse_headers
 from schemas.validate import problems
 from streams.insights.explain import explain
-from streams.lines.features import LineFeatures
+from streams.lines.features import LineFeatures, moments
 from streams.lines.models import LineModels
 from streams.lines.scorer import LineScorer
 from streams.lines.stage import LineStage
@@ -91,6 +91,18 @@ def expected(known: Any, line: dict[str, Any], feature: str, bucket_ms: int = BU
     return tuple(np.nan if value is None else float(value) for value in found)
 
 
+def seen(known: Any, line: dict[str, Any], feature: str) -> float:
+    """The value as of the moment that `moments` says: what explains a score says the same moment."""
+    name, _, column = feature.partition("__")
+    view = PLAN.views[name]
+    key = tuple(line[each] for each in view.entity)
+    if (tiles := known.get((name, key))) is None:
+        return np.nan
+    (moment,) = moments(view, key, np.array([line["event_time"]]), BUCKET).tolist()
+    (value,) = merge(reduced(view, [column]), tiles, moment).values
+    return np.nan if value is None else float(value)
+
+
 def test_features_are_those_of_a_moment_shortly_before_the_line(store: Any) -> None:
     known, rng = filled(store), random.Random(1)
     features = LineFeatures(store, PLAN, VIEWS, BUCKET)
@@ -103,6 +115,7 @@ def test_features_are_those_of_a_moment_shortly_before_the_line(store: Any) -> N
             for line, value in zip(lines, column.tolist(), strict=True):
                 allowed = expected(known, line, feature)
                 assert any(np.array_equal(value, each, equal_nan=True) for each in allowed)
+                assert np.array_equal(value, seen(known, line, feature), equal_nan=True)
     merged = features.merged
     features.of(pl.DataFrame(lines), np.array([NOON + 2 * DAY] * len(lines)))
     again = features.merged
@@ -121,6 +134,18 @@ def test_a_line_is_never_among_its_own_features(store: Any) -> None:
     features = LineFeatures(store, PLAN, {"product_demand": ("quantity_max_90d",)}, BUCKET)
     lines = pl.DataFrame([{"product_id": "p"}])
     assert features.of(lines, np.array([NOON])) == {"product_demand__quantity_max_90d": [2.0]}
+
+
+def test_who_is_new_has_no_features_and_not_none_of_anything(store: Any) -> None:
+    """As in training, where nothing is known of a key before its first event."""
+    store.flushall()
+    view = PLAN.views["product_demand"]
+    first = Tile(86_400, NOON // DAY * DAY, 1, tuple(2.0 for _ in double_fields(view)), (), NOON, (1,))
+    FeatureWriter(store, view, PLAN.project).write({("p",): [first]}, {(view.topic, 0): 1})
+    features = LineFeatures(store, PLAN, {"product_demand": ("count_90d",)}, BUCKET)
+    lines = pl.DataFrame([{"product_id": "p"}])
+    assert np.isnan(features.of(lines, np.array([NOON]))["product_demand__count_90d"]).all()
+    assert features.of(lines, np.array([NOON + 2 * DAY])) == {"product_demand__count_90d": [1.0]}
 
 
 @pytest.mark.parametrize("name", ["product_demand", "dealer_category_orders", "dealer_orders"])

@@ -49,6 +49,10 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
     return Session(folder(tmp_path_factory.mktemp("models"), "büsy", rules=RULES)[0])
 
 
+def shown(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:,.4g}"
+
+
 def record_of(
     session: Session, row: Any, *, decided_at: int, shadow: bool, latency_ms: float
 ) -> dict[str, Any] | None:
@@ -86,7 +90,7 @@ def record_of(
                     }
                 )  # fmt: skip
         words = "; ".join(
-            f"{each['input']} {'unknown' if each['value'] is None else format(each['value'], ',.4g')} "
+            f"{each['input']} {'unknown' if each['value'] is None else shown(each['value'])} "
             f"(usually {each['usual']:,.4g})"
             for each in reasons
         )
