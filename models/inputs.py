@@ -130,15 +130,16 @@ class Ratio(Input):
 
 @dataclass(frozen=True)
 class Log(Input):
-    """log(1 + x) of another input, with the sign of x: sums of money over their many scales."""
+    """log(1 + scale · x) of another input, with the sign of x: sums of money over their many scales."""
 
     of: str
+    scale: float = 1.0
     kind: ClassVar[str] = "log"
 
     def value(self, columns: Columns, time_ms: Longs, before: Mapping[str, Floats]) -> Floats:
         """Return the logarithm."""
         given = before[self.of]
-        out: Floats = np.sign(given) * np.log1p(np.abs(given))
+        out: Floats = np.sign(given) * np.log1p(self.scale * np.abs(given))
         return out
 
 

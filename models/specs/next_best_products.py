@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.inputs import EventField, Input, Log, Ratio
+from models.inputs import EventField, Input, Log
 from models.recommend.candidates import COLUMNS
 from models.spec import DAY_MS, Fitted, Floats, Gate, Label, ModelSpec, Split, TrainingSet
 from models.training import metrics
@@ -25,21 +25,25 @@ _WEEK = 7 * DAY_MS
 _FEW = 30  # products that a dealer ordered
 
 
+_SCALES = {
+    "plain": 100.0, "together": 100.0, "strongest": 100.0, "reached": 1.0, "backed": 10.0, "uptake": 1.0,
+    "orders": 0.1, "region_orders": 0.1, "category_share": 20.0, "idle_days": 1.0,
+}  # fmt: skip
+"""What a candidate is told in, by column, and what brings it to the scale on which a logarithm bends."""
+
+
 def _inputs() -> tuple[Input, ...]:
-    return (
-        *(EventField(name, name) for name in COLUMNS),
-        Ratio("uptake_share", "uptake", "orders"),
-        Ratio("region_share", "region_orders", "orders"),
-        Log("log_together", "together"),
-    )
+    logs = (Log(f"log_{name}", name, scale) for name, scale in _SCALES.items())
+    return (*(EventField(name, name) for name in COLUMNS), *logs)
 
 
 class NextBestProducts(ModelSpec):
-    """LambdaRank (Burges, 2010) by LightGBM on the candidates of recommendations, its scores made probabilities
-    by Platt's line, which keeps their order.
+    """Logistic regression on the logarithms of what speaks for a candidate of recommendations.
 
     A row is a candidate of a dealer at a midnight: a product that it does not have. It reads what
-    recommendations read, and is asked where they are: `GET /v1/recommendations/{dealer_id}`.
+    recommendations read, and is asked where they are: `GET /v1/recommendations/{dealer_id}`. First orders of a
+    product are rare, some ten thousand in half a year, and boosted trees (LambdaRank, and by the log loss)
+    learn their chance: see the decision 0024.
     """
 
     name = "next_best_products"
@@ -70,20 +74,13 @@ class NextBestProducts(ModelSpec):
         return np.column_stack([data.y[at], _lists(data)[at]])
 
     def train(self, data: TrainingSet, fit: NDArray[np.int64], tune: NDArray[np.int64], seed: int) -> Fitted:
-        """Fit the order within each list that has anything right in it; calibrate on all of the later ones."""
-        from models.training.boosted import Boosted, boost, platt, with_missing
+        """Fit the lists in which anything was right; calibrate on all of the later ones."""
+        from models.training.linear import logistic
 
         lists = _lists(data)
-        learn, judge = (_ordered(part, lists, data.y) for part in (fit, tune))
-        sizes = tuple(np.unique(lists[part], return_counts=True)[1] for part in (learn, judge))
-        booster = boost(
-            {"objective": "lambdarank", "metric": "ndcg", "eval_at": [10], "lambdarank_truncation_level": 20,
-             "num_leaves": 31, "learning_rate": 0.05, "min_data_in_leaf": 100, "feature_fraction": 0.7},
-            with_missing(data.x[learn], seed), data.y[learn], (data.x[judge], data.y[judge]),
-            seed=seed, rounds=400, lists=(sizes[0], sizes[1]),
-        )  # fmt: skip
-        slope, intercept = platt(booster.predict(data.x[tune], raw_score=True), data.y[tune])
-        return Boosted([booster], "logit", slope=slope, intercept=intercept)
+        learn, judge = (_telling(part, lists, data.y) for part in (fit, tune))
+        logs = [at for at, each in enumerate(data.inputs) if isinstance(each, Log)]
+        return logistic(data.x, data.y, learn, judge, (0.001, 0.01, 0.1), columns=logs, latest=tune)
 
     def baseline(self, data: TrainingSet, at: NDArray[np.int64]) -> Floats:
         """Return the plain score, by which recommendations are ranked without a model."""
@@ -111,8 +108,7 @@ def _lists(data: TrainingSet) -> NDArray[np.int64]:
     return np.unique(pair, return_inverse=True)[1].astype(np.int64)
 
 
-def _ordered(part: NDArray[np.int64], lists: NDArray[np.int64], y: Floats) -> NDArray[np.int64]:
-    """Rows list by list, without the lists in which nothing is right: those have no order to learn."""
+def _telling(part: NDArray[np.int64], lists: NDArray[np.int64], y: Floats) -> NDArray[np.int64]:
+    """Rows of lists in which something is right: the others have no order to learn."""
     right = np.bincount(lists[part], y[part], int(lists.max()) + 1) > 0
-    kept = part[right[lists[part]]]
-    return kept[np.argsort(lists[kept], kind="stable")]
+    return part[right[lists[part]]]

@@ -20,7 +20,6 @@ from models.spec import Fitted
 __all__ = ["Boosted", "Offset", "Usual", "boost", "platt", "usual", "with_missing"]
 
 Floats = NDArray[np.float64]
-Longs = NDArray[np.int64]
 Vectors = NDArray[np.float32]
 
 
@@ -177,13 +176,9 @@ def boost(
     seed: int,
     rounds: int,
     weights: tuple[Floats, Floats] | None = None,
-    lists: tuple[Longs, Longs] | None = None,
     patience: int = 40,
 ) -> Any:
-    """Return a booster that stopped when `tune` did not get better for `patience` rounds. Deterministic.
-
-    `lists`: for a ranking, how many rows each list has, the rows lying list by list.
-    """
+    """Return a booster that stopped when `tune` did not get better for `patience` rounds. Deterministic."""
     # Read when OpenMP is loaded: threads that wait would otherwise spin, and take the cores from what runs
     # beside.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -197,9 +192,8 @@ def boost(
         "feature_pre_filter": False,
     }
     wanted = weights or (None, None)
-    sizes = lists or (None, None)
-    training = lightgbm.Dataset(x, y, weight=wanted[0], group=sizes[0], free_raw_data=False)
-    judged = lightgbm.Dataset(*tune, weight=wanted[1], group=sizes[1], reference=training, free_raw_data=False)
+    training = lightgbm.Dataset(x, y, weight=wanted[0], free_raw_data=False)
+    judged = lightgbm.Dataset(*tune, weight=wanted[1], reference=training, free_raw_data=False)
     stop = lightgbm.early_stopping(patience, verbose=False)
     found = lightgbm.train(parameters | fixed, training, rounds, valid_sets=[judged], callbacks=[stop])
     # What comes behind the best round is dropped, so that the file holds what answers.

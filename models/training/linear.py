@@ -57,21 +57,40 @@ def logistic(
     fit: NDArray[np.int64],
     tune: NDArray[np.int64],
     strengths: Sequence[float] = (0.01, 0.03, 0.1, 0.3, 1.0),
+    *,
+    columns: Sequence[int] | None = None,
+    latest: NDArray[np.int64] | None = None,
 ) -> Linear:
     """Return a logistic regression on scaled inputs, as strongly held as `tune` likes best, fitted on both
     parts, its line of log-odds set by the later one.
 
     A regression has the mean share of positives of all its rows, and is off where that moves with the seasons:
     Platt's two numbers bring it to the latest. So few cannot learn `tune` by heart, though it was fitted, too.
+
+    Args:
+        x: vectors.
+        y: outcomes, 0 or 1.
+        fit: rows to fit.
+        tune: later rows.
+        strengths: inverse strengths of the regularisation that are tried.
+        columns: the inputs that it may weigh; all.
+        latest: the rows that the line is set by, where those are not `tune`.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import log_loss
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
+    weighed = np.arange(x.shape[1]) if columns is None else np.asarray(columns)
+
     def fitted(strength: float, rows: NDArray[np.int64]) -> Any:
-        found = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=5_000))
-        return found.fit(_known(x[rows]), y[rows])
+        known = _known(x[rows])
+        scaler, line = StandardScaler().fit(known), LogisticRegression(C=strength, max_iter=5_000)
+        line.fit(scaler.transform(known)[:, weighed], y[rows])
+        whole = np.zeros((1, x.shape[1]))
+        whole[:, weighed] = line.coef_
+        line.coef_, line.n_features_in_ = whole, x.shape[1]
+        return make_pipeline(scaler, line)
 
     losses = {
         each: log_loss(y[tune], fitted(each, fit).predict_proba(_known(x[tune])), labels=[0.0, 1.0])
@@ -79,7 +98,8 @@ def logistic(
     }
     best = min(losses, key=lambda each: losses[each])
     model = fitted(best, np.concatenate([fit, tune]))
-    slope, intercept = platt(model.decision_function(_known(x[tune])), y[tune])
+    late = tune if latest is None else latest
+    slope, intercept = platt(model.decision_function(_known(x[late])), y[late])
     line = model[-1]  # a line of a line is a line: the pipeline stays what it is
     line.coef_, line.intercept_ = slope * line.coef_, slope * line.intercept_ + intercept
     return Linear(model, x.shape[1], best)

@@ -36,7 +36,7 @@ def candidate_lists(
     stream: Stream,
     settings: RecommendSettings | None = None,
     *,
-    a_day: int = 15,
+    a_day: int = 30,
     warm_ms: int = 84 * DAY_MS,
     active_ms: int = 90 * DAY_MS,
 ) -> pa.Table:
