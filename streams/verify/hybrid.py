@@ -129,7 +129,7 @@ def _read(
             use = record["kind"], record["encoder"], record["dimension"]
             for uses in (log.now,) if late else (log.now, log.before):
                 uses[place] = use
-        if share == 1 or xxh3_64_intdigest(product) % share == 0:
+        if share == 1 or xxh3_64_intdigest(product.encode()) % share == 0:
             log.records[place], log.owners[place] = record, product
             if late:
                 log.moving.add(product)

@@ -167,12 +167,16 @@ def world(alone, tmp_path):
     made.kill()
 
 
-def check(world):
-    source = HybridSource(
+def source_of(world):
+    return HybridSource(
         weights_of(world.settings),
         f"{world.settings.features.project}-hybrid-view",
         Homes(Redis.from_url(world.settings.redis.address)).in_use,
     )
+
+
+def check(world):
+    source = source_of(world)
     until = time.monotonic() + PATIENCE_S
     while True:  # the process says each second how far it is
         found = verify_hybrid(
@@ -184,7 +188,7 @@ def check(world):
         time.sleep(0.5)
 
 
-def test_killed_while_parts_change_it_loses_nothing_and_says_nothing_twice(world):
+def test_killed_while_parts_change_it_loses_nothing_and_says_nothing_twice(world, monkeypatch):
     rng = random.Random(5)
     for product in world.products:
         world.part(product, "text", rng.randrange(10**6))
@@ -214,6 +218,12 @@ def test_killed_while_parts_change_it_loses_nothing_and_says_nothing_twice(world
     found = check(world)
     assert found.findings == []
     assert found.products >= len(world.wanted())
+    monkeypatch.setattr("streams.verify.hybrid._SAMPLED", 500)
+    some = verify_hybrid(
+        source_of(world), Broker(world.settings.kafka), world.registry, sampled=True, pause=lambda: None
+    )
+    assert some.findings == []
+    assert 0 < some.products < found.products
     _found_by_a_search(world)
     _named_by_verify(world)
 
@@ -252,11 +262,7 @@ def _named_by_verify(world):
         world.send(FIRST, key, record | {"chunk_id": key, "subject_id": product, "vector": wrong.tobytes()})
     world.send(FIRST, key_of(wanted[1]), None)
     world.writer.flush(30)
-    said_all = HybridSource(
-        weights_of(world.settings),
-        f"{world.settings.features.project}-hybrid-view",
-        Homes(Redis.from_url(world.settings.redis.address)).in_use,
-    )
+    said_all = source_of(world)
     broker = Broker(world.settings.kafka)
     moving = verify_hybrid(said_all, broker, world.registry, sampled=False, pause=lambda: None)
     assert moving.findings == []
