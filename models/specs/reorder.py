@@ -139,7 +139,7 @@ class Reorder(ModelSpec):
         return metrics.binary(truth, answers[:, 0], weights)
 
     def segments(self, data: TrainingSet) -> Mapping[str, NDArray[np.bool_]]:
-        """Return the large categories, the dealers' size, and weeks with a holiday ahead."""
+        """Return the large categories, and the dealers' size."""
         category, size = data.key("category"), np.nan_to_num(data.column("dealer_count_90d"))
         names, counts = np.unique(category.astype(str), return_counts=True)
         middle = float(np.median(size))
@@ -147,7 +147,6 @@ class Reorder(ModelSpec):
             **{f"category={name}": category == name for name in names[np.argsort(-counts)][:8]},
             "dealer=small": size <= middle,
             "dealer=large": size > middle,
-            "holiday=ahead": data.column("holidays_ahead") > 0,
         }
 
     def cold(self, data: TrainingSet) -> NDArray[np.bool_]:
