@@ -72,7 +72,7 @@ def replay(
         dealer, conversation, vector, served, answer = then
         before = said.get((f"{dealer}/{conversation}", record["source"]))
         weight, said[f"{dealer}/{conversation}", record["source"]] = voices.weigh(
-            record["source"], came, before
+            record["source"], came, before, record["event_time"]
         )
         yield Labelled(conversation, record, came, answer, weight, vector, served)
         learner.learn(vector, came, weight)

@@ -18,7 +18,7 @@ from connectors.whole import WholeTopic
 from features.keys import position_key
 from models.leads import NAMES
 from models.leads.learner import RATE, SHRINK
-from models.leads.voices import ESTABLISHED, GONE, KEEP, MOST
+from models.leads.voices import ESTABLISHED, GONE, HALF_MS, KEEP, MOST, SLACK
 from schemas.codec import Decoder
 from schemas.errors import ContractError
 from schemas.validate import valid
@@ -70,8 +70,13 @@ def learnt_from(lessons: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     weights, intercept, count = [0.0] * len(NAMES), 0.0, 0
     taken: dict[str, float] = {}
     said: dict[tuple[str, str, str], tuple[float, int]] = {}
+    latest = 0
     for each in lessons:
         count += 1
+        if each["event_time"] > latest:
+            less = 0.5 ** ((each["event_time"] - latest) / HALF_MS)
+            taken = {name: value * less for name, value in taken.items() if value * less > GONE}
+            latest = each["event_time"]
         source, outcome = each["source"], each["outcome"]
         who = each["dealer_id"], each["conversation_id"], source
         before, times = said.get(who, (None, 0))
@@ -91,12 +96,16 @@ def learnt_from(lessons: Iterable[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def _believed(taken: Mapping[str, float], source: str) -> float:
-    """What one more label of a source weighs: a third of all at most, once two others have told something."""
+    """What one more label of a source weighs: a third of all at most, or one and a half times its equal share,
+    once two others have told something.
+    """
     mine = taken.get(source, 0.0)
     others = [value for name, value in taken.items() if name != source]
-    if mine < ESTABLISHED or sum(value >= ESTABLISHED for value in others) < 2:
+    many = sum(value >= ESTABLISHED for value in others)
+    if mine < ESTABLISHED or many < 2:
         return 1.0
-    return min(1.0, max(0.0, math.fsum(others) * MOST / (1 - MOST) - mine))
+    share = max(MOST, SLACK / (many + 1))
+    return min(1.0, max(0.0, math.fsum(others) * share / (1 - share) - mine))
 
 
 def _lessons(

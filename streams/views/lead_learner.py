@@ -101,7 +101,7 @@ class LeadLearner(View):
         for each in lessons:
             pair = lead_of(each), each["source"]
             before = said.get(pair)
-            weight, said[pair] = voices.weigh(each["source"], each["outcome"], before)
+            weight, said[pair] = voices.weigh(each["source"], each["outcome"], before, each["event_time"])
             repeated = before is not None and said[pair].counted == before.counted
             if not repeated:
                 answers.append((each["answer"], each["outcome"]))

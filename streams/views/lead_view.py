@@ -61,7 +61,8 @@ class LeadView(View):
 
     Outcomes that are counted: `produced`, `shadow`, `labelled`, `held` (an outcome whose message has not come),
     `repeated` (the message was answered before), `other` (feedback that tells no outcome of a lead),
-    `wrong_dealer`, `future` (dated after the wall clock: answered, not scored), `unserved` (no model),
+    `wrong_dealer`, `future` (dated after the wall clock: a message is
+    answered and not scored, an outcome not learnt from), `unserved` (no model),
     `unreadable`, `tombstone`.
 
     Args:
@@ -143,6 +144,9 @@ class LeadView(View):
                 continue
             if message.topic() == _FEEDBACK and outcome_of(record) is None:
                 batch.count("other")
+                continue
+            if message.topic() == _FEEDBACK and record["event_time"] > self._clock() * 1000 + _CLOCKS_MS:
+                batch.count("future")  # who dates ahead would make what others said older
                 continue
             batch.events.append((message, record))
         self._resolve(batch)

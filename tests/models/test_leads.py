@@ -107,8 +107,8 @@ def test_it_learns_and_learns_anew_when_the_world_turns() -> None:
 
 
 def test_one_source_that_floods_the_stream_moves_the_model_little() -> None:
-    """After 400 honest outcomes one source calls 2,000 leads the other way round."""
-    messages, outcomes = talk(2_800, turned=400)
+    """After 400 honest outcomes one source calls 2,400 leads the other way round within days."""
+    messages, outcomes = talk(2_800, days=10, turned=400)
     for at, each in enumerate(outcomes):
         if at >= 400:
             each["source"] = "mallory"
@@ -131,12 +131,31 @@ def test_one_source_that_floods_the_stream_moves_the_model_little() -> None:
 
 def test_a_source_counts_once_for_a_lead_and_may_change_its_mind_once() -> None:
     voices = Voices()
-    first, said = voices.weigh("anna", 1.0, None)
-    again, said = voices.weigh("anna", 1.0, said)
-    other, said = voices.weigh("anna", 0.0, said)
-    back, said = voices.weigh("anna", 1.0, said)
+    first, said = voices.weigh("anna", 1.0, None, 1)
+    again, said = voices.weigh("anna", 1.0, said, 2)
+    other, said = voices.weigh("anna", 0.0, said, 3)
+    back, said = voices.weigh("anna", 1.0, said, 2)
     assert (first, again, other, back) == (1.0, 0.0, 1.0, 0.0)
     assert Voices.load(voices.dump()).dump() == voices.dump()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 9])
+def test_sources_that_say_as_much_as_each_other_are_all_believed(count: int) -> None:
+    voices = Voices()
+    weights = [voices.weigh(f"s{at % count}", 1.0, None, at)[0] for at in range(600)]
+    assert sum(weights) / len(weights) > 0.9
+
+
+def test_who_is_left_alone_is_believed_again_after_a_time() -> None:
+    voices, day = Voices(), 86_400_000
+    for at in range(60):
+        voices.weigh(f"s{at % 3}", 1.0, None, at)
+    flood = [voices.weigh("s0", 1.0, None, 100)[0] for _ in range(500)]
+    assert sum(flood) < 25
+    assert flood[-1] == 0.0
+    alone = [voices.weigh("s0", 1.0, None, at * day)[0] for at in range(1, 200)]
+    assert alone[:10] != [1.0] * 10
+    assert alone[-10:] == [1.0] * 10
 
 
 def test_contradiction_between_sources_comes_to_rest_in_the_middle() -> None:
