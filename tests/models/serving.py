@@ -16,7 +16,7 @@ from models.specs import spec as spec_of
 from models.training.events import Stream
 from models.training.reference import draw_reference
 from models.training.sets import build, split
-from streams.scoring.scorer import subject_of
+from streams.scoring.scorer import subjects_of
 from tests.lake_tables import write_events
 
 DAY = 86_400_000
@@ -61,10 +61,11 @@ def score(
     vectors = session.vectors({name: values[name] for name in values.column_names}, time)
     answers = session.run(vectors)
     records = []
-    for at, entity in enumerate(rows.select(list(told.entity)).to_pylist()):
+    entities = rows.select(list(told.entity))
+    subjects = subjects_of(entities.to_pydict(), told.entity)
+    for at, (entity, subject) in enumerate(zip(entities.to_pylist(), subjects, strict=True)):
         given = vectors[at].astype(float).tolist()
         outputs = dict(zip(told.outputs, answers[at].astype(float).tolist(), strict=True))
-        subject = subject_of(entity, told.entity)
         records.append(
             {
                 "event_id": f"{told.version}-{subject}-{time[at]}", "dealer_id": entity["dealer_id"],
