@@ -7,9 +7,10 @@ from pathlib import Path
 
 from confluent_kafka import KafkaException, TopicPartition
 
-from connectors.kafka import consumer
+from connectors.kafka import consumer, producer
 from connectors.settings import KafkaSettings
 from connectors.vectors.folder import IndexFolder
+from connectors.whole import WholeTopic
 from dealeriq.search.folder import current_version, kinds_of, open_version
 from dealeriq.settings import Settings
 from models.text import packaged_encoder
@@ -28,6 +29,17 @@ def skip_backlog(
     index = open_version(current_version(index_folder), known, kinds_of(known, packaged_encoder()))
     index.move(ends)
     index.close()
+
+
+def delete_backlog(kafka: KafkaSettings, topics: Sequence[str]) -> None:
+    """Delete what is in these topics: who encodes everything again would encode that too."""
+    writer = producer(kafka)
+    for name in topics:
+        with contextlib.closing(WholeTopic(kafka, name, "test")) as whole:
+            alive = {message.key(): message.value() is not None for message in whole.records()}
+        for key in (key for key, there in alive.items() if there):
+            writer.produce(name, None, key=key)
+    assert writer.flush(30) == 0
 
 
 def _moved(mover, topics, give_up_s):

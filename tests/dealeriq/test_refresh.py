@@ -22,7 +22,7 @@ from connectors.whole import WholeTopic
 from dealeriq.cli.embeddings import app
 from dealeriq.reindex.refreshing import AgentAwayError
 from dealeriq.settings import load
-from models.embedding import split
+from models.embedding import OWNERS, split
 from models.embedding.topics import Homes
 from models.text import text_encoder
 from schemas.catalogue import topic
@@ -30,7 +30,7 @@ from schemas.codec import Decoder, Encoder
 from schemas.envelope import headers
 from streams.agents.refresh import RefreshLog
 from tests.dealeriq.hash_encoder import HashService
-from tests.search_backlog import skip_backlog
+from tests.search_backlog import delete_backlog, skip_backlog
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(900)]
 
@@ -50,11 +50,12 @@ class World:
         self.registry = Registry(stack.registry)
         self.encode = Encoder("products", self.registry.register_all(["products"])["products-value"]).encode
         self.producer, self.process, self.texts = producer(stack.kafka), None, {}
+        delete_backlog(stack.kafka, OWNERS)
         skip_backlog(
             stack.kafka,
             load(self.variables("a")),
             folder / "index",
-            ("products", "documents"),
+            tuple(OWNERS),
             ("embed-agent",),
         )
 

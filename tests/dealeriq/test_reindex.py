@@ -25,7 +25,7 @@ from connectors.vectors.folder import IndexFolder
 from connectors.whole import WholeTopic
 from dealeriq.search.asking import asker
 from dealeriq.settings import load
-from models.embedding import split
+from models.embedding import OWNERS, split
 from models.embedding.topics import TOPICS as HOMES
 from models.embedding.topics import Homes
 from models.text import packaged_encoder, text_encoder
@@ -34,7 +34,7 @@ from schemas.envelope import headers
 from streams.verify.broker import Broker
 from streams.verify.vectors import verify_vectors
 from tests.dealeriq.hash_encoder import HashService, vector
-from tests.search_backlog import skip_backlog
+from tests.search_backlog import delete_backlog, skip_backlog
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(1_800)]
 
@@ -60,6 +60,7 @@ class World:
         self.ids = self.registry.register_all(FOLDED)
         self.producer, self.running = producer(stack.kafka), {}
         self.records, self.clock = {}, itertools.count()
+        delete_backlog(stack.kafka, OWNERS)
         known = load(self.variables())
         skip_backlog(stack.kafka, known, self.folder / "index", FOLDED, ("embed-agent", "reindex-agent"))
 
