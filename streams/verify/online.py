@@ -19,7 +19,8 @@ from features.tiles import CorruptBlobError, Tiles, align, decode, double_fields
 
 __all__ = ["Entity", "OnlineRows", "Row", "read_rows", "scan_entities"]
 
-_PIPELINE = 200
+# The store answers one client after another: larger steps would keep readers of features waiting.
+_PIPELINE, _SCAN = 50, 300
 _TEXT = struct.Struct("<II")  # kind and size of a text, as an entity key has them
 Entity = tuple[str, ...]
 
@@ -90,7 +91,7 @@ def scan_entities(store: Any, plan: Plan, pause: Callable[[], None] = lambda: No
     prefixes = [(_prefix(names), len(names), values) for names, values in by_names.items()]
     end, cursor = plan.project.encode(), 0
     while True:
-        cursor, keys = store.scan(cursor, count=2_000)
+        cursor, keys = store.scan(cursor, count=_SCAN)
         for key in keys:
             for prefix, count, values in prefixes:
                 if key.startswith(prefix):
