@@ -32,6 +32,7 @@ from streams.graph.embedding import chunk_of
 from streams.verify.broker import Broker
 from streams.verify.vectors import verify_vectors
 from tests.search_backlog import skip_backlog
+from tests.streams.vector_world import document, product
 
 pytestmark = pytest.mark.services
 
@@ -95,31 +96,10 @@ class World:
         return process.wait(timeout_s)
 
     def product(self, number, **more):
-        return {
-            "product_id": f"{self.mark}-{number}",
-            "name": "Thing",
-            "category": "TOOLS",
-            "subcategory": None,
-            "product_type": None,
-            "brand": None,
-            "manufacturer_id": None,
-            "package_size": None,
-            "price": 1.0,
-            "deleted": False,
-            "event_time": NOW_MS,
-        } | more
+        return product(f"{self.mark}-{number}", **({"name": "Thing"} | more))
 
     def document(self, number, text, **more):
-        return {
-            "document_id": f"{self.mark}-{number}",
-            "title": "Warranty manual",
-            "text": text,
-            "kind": "manual",
-            "product_id": None,
-            "dealer_id": None,
-            "deleted": False,
-            "event_time": NOW_MS,
-        } | more
+        return document(f"{self.mark}-{number}", **({"title": "Warranty manual", "text": text} | more))
 
     def send(self, name, key, value):
         if isinstance(value, dict):
