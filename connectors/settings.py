@@ -153,21 +153,6 @@ class KafkaSettings(_Section):
                 properties["ssl.endpoint.identification.algorithm"] = ""
         return {name: value for name, value in properties.items() if value is not None}
 
-    def aiokafka(self) -> dict[str, Any]:
-        """Return the keyword arguments for an aiokafka client (what Faust runs on)."""
-        arguments: dict[str, Any] = {
-            "bootstrap_servers": self.address,
-            "security_protocol": self.security_protocol,
-            "client_id": self.client_id,
-        }
-        if self._sasl:
-            arguments["sasl_mechanism"] = self.sasl_mechanism or "PLAIN"
-            arguments["sasl_plain_username"] = self.sasl_username
-            arguments["sasl_plain_password"] = _open(self.sasl_password)
-        if self._ssl:
-            arguments["ssl_context"] = self.ssl_context()
-        return arguments
-
     def ssl_context(self) -> ssl.SSLContext:
         """Return a TLS context with the authority, certificate and key set here. Raises CertificateError."""
         context = _context("kafka", self, _open(self.ssl_key_password))

@@ -90,7 +90,6 @@ def test_security_reaches_every_kafka_client() -> None:
     for config, password in (
         (kafka.client_config(), 'quo"te'),
         (kafka.flink_properties(), r'password="quo\"te"'),
-        (kafka.aiokafka(), 'quo"te'),
     ):
         values = [str(value) for value in config.values()]
         assert "SASL_SSL" in values
