@@ -16,6 +16,7 @@ from typing import Any
 import polars as pl
 
 from connectors.columns import ColumnEncoder, UnsupportedColumnTypeError
+from connectors.varints import varint
 
 __all__ = ["BlockDecoder"]
 
@@ -38,13 +39,13 @@ class BlockDecoder:
         # Polars' reader takes no default but null, and needs none: the schema is the writer's.
         fields = [{"name": each["name"], "type": _bare(each["type"])} for each in writer["fields"]]
         schema = json.dumps({"type": "record", "name": "row", "fields": fields}).encode()
-        meta = _long(1) + _bytes(b"avro.schema") + _bytes(schema) + _long(0)
+        meta = varint(1) + _bytes(b"avro.schema") + _bytes(schema) + varint(0)
         self._head = b"Obj\x01" + meta + _SYNC
 
     def decode(self, messages: Sequence[bytes]) -> pl.DataFrame | None:
         """Return one row a message, or None where not every message is exactly a record of the schema."""
         body = b"".join([each[_HEADER_SIZE:] for each in messages])
-        block = b"".join((self._head, _long(len(messages)), _long(len(body)), body, _SYNC))
+        block = b"".join((self._head, varint(len(messages)), varint(len(body)), body, _SYNC))
         try:
             frame = pl.read_avro(BytesIO(block))
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
@@ -107,16 +108,5 @@ def _bare(avro: Any) -> Any:
     return avro["type"] if isinstance(avro, Mapping) else avro
 
 
-def _long(number: int) -> bytes:
-    """Avro's encoding of a number that is not negative."""
-    number <<= 1
-    found = bytearray()
-    while number > 127:
-        found.append(number & 127 | 128)
-        number >>= 7
-    found.append(number)
-    return bytes(found)
-
-
 def _bytes(data: bytes) -> bytes:
-    return _long(len(data)) + data
+    return varint(len(data)) + data

@@ -10,7 +10,7 @@ import pyarrow as pa
 from models.inputs import Calendar, Code, Feature, Holidays, Input, Ratio
 from models.rules import InsightRule
 from models.spec import DAY_MS, Fitted, Floats, Gate, Label, ModelSpec, TrainingSet
-from models.training import metrics
+from models.training import metrics, segments
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,7 +24,6 @@ __all__ = ["DemandForecast"]
 _WEEK, _KEYS = 7 * DAY_MS, ("dealer_id", "category")
 _LEVELS = (0.1, 0.5, 0.9)
 _ACTIVE = 90 * DAY_MS  # as long as the feature view's time to live
-_NEW = 28 * DAY_MS
 
 
 def _inputs() -> tuple[Input, ...]:
@@ -130,19 +129,11 @@ class DemandForecast(ModelSpec):
 
     def segments(self, data: TrainingSet) -> Mapping[str, NDArray[np.bool_]]:
         """Return the large categories, and the dealers' size."""
-        category, size = data.key("category"), np.nan_to_num(data.column("dealer_amount_sum_90d"))
-        names, counts = np.unique(category.astype(str), return_counts=True)
-        large = names[np.argsort(-counts)][:8]
-        middle = float(np.median(size))
-        return {
-            **{f"category={name}": category == name for name in large},
-            "dealer=small": size <= middle,
-            "dealer=large": size > middle,
-        }
+        return segments.by_category_and_size(data, "dealer_amount_sum_90d")
 
     def cold(self, data: TrainingSet) -> NDArray[np.bool_]:
         """Return the rows whose dealer began to sell the category less than four weeks before."""
-        return np.asarray(data.frame["age_ms"].to_numpy() < _NEW)
+        return segments.begun_lately(data)
 
 
 def _resolved(each: Input, rows: pa.Table) -> Input:

@@ -9,7 +9,7 @@ import numpy as np
 from models.inputs import Calendar, Code, Feature, Holidays, Input, Ratio
 from models.rules import InsightRule
 from models.spec import DAY_MS, Fitted, Floats, Gate, Label, ModelSpec, TrainingSet
-from models.training import metrics
+from models.training import metrics, segments
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +23,6 @@ __all__ = ["Reorder"]
 
 _WEEK, _KEYS = 7 * DAY_MS, ("dealer_id", "category")
 _ACTIVE = 90 * DAY_MS  # as long as the feature view's time to live
-_NEW = 28 * DAY_MS
 _WINDOWS = ("24h", "7d", "30d", "90d")
 _CADENCES = (1, 2, 4, 8, 16, 32, 64)
 """Lines in 90 days: where one step of the baseline ends and the next begins."""
@@ -140,15 +139,8 @@ class Reorder(ModelSpec):
 
     def segments(self, data: TrainingSet) -> Mapping[str, NDArray[np.bool_]]:
         """Return the large categories, and the dealers' size."""
-        category, size = data.key("category"), np.nan_to_num(data.column("dealer_count_90d"))
-        names, counts = np.unique(category.astype(str), return_counts=True)
-        middle = float(np.median(size))
-        return {
-            **{f"category={name}": category == name for name in names[np.argsort(-counts)][:8]},
-            "dealer=small": size <= middle,
-            "dealer=large": size > middle,
-        }
+        return segments.by_category_and_size(data, "dealer_count_90d")
 
     def cold(self, data: TrainingSet) -> NDArray[np.bool_]:
         """Return the rows whose dealer began to order the category less than four weeks before."""
-        return np.asarray(data.frame["age_ms"].to_numpy() < _NEW)
+        return segments.begun_lately(data)

@@ -30,18 +30,11 @@ from streams.verify.broker import Broker
 from streams.verify.leads import verify_leads
 from streams.views.lead_learner import LeadLearner
 from tests.models.lead_talk import talk
+from tests.waiting import until
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(600)]
 
 TOPICS = ("chats.enriched", "feedback", "scores", "leads.labelled")
-
-
-def until(condition: Any, timeout_s: float = 120.0) -> Any:
-    end = time.monotonic() + timeout_s
-    while not (found := condition()):
-        assert time.monotonic() < end, "it did not come to pass"
-        time.sleep(0.05)
-    return found
 
 
 class World:

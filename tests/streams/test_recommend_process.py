@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import uuid
 
 import pytest
@@ -23,18 +22,11 @@ from models.lifecycle_log import LifecycleLog
 from schemas.codec import Encoder
 from schemas.envelope import headers
 from streams.recommend.ranker import MODEL
+from tests.waiting import until
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(600)]
 
 TOPICS = ("orders", "inventory", "dealers")
-
-
-def until(condition, timeout_s=120.0):
-    end = time.monotonic() + timeout_s
-    while not (found := condition()):
-        assert time.monotonic() < end, "it did not come to pass"
-        time.sleep(0.05)
-    return found
 
 
 class World:
