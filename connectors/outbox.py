@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Sequence
 from functools import partial
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaException
 from confluent_kafka import Producer as RawProducer
 
 from connectors.kafka import producer
@@ -17,6 +17,7 @@ from connectors.ledger import TOPIC, LedgerEntry, read_ledger
 from connectors.messages import Headers, Messages
 from connectors.registry import Registry
 from connectors.settings import KafkaSettings, RegistrySettings
+from connectors.transactions import is_fenced, persistently
 from schemas.codec import Encoder
 from schemas.envelope import headers
 from schemas.errors import DealerIQError
@@ -157,19 +158,13 @@ class Outbox:
             except KafkaException as error:
                 raise self._translated(error) from error
 
-    def _calling(self, call: partial[None], attempts: int = 4) -> None:
-        for attempt in range(attempts):
-            try:
-                call()
-                return
-            except KafkaException as error:
-                # A retriable call goes on where it was: nothing is lost by asking again.
-                if not error.args[0].retriable() or attempt == attempts - 1:
-                    raise self._translated(error) from error
+    def _calling(self, call: partial[None]) -> None:
+        try:
+            persistently(call)
+        except KafkaException as error:
+            raise self._translated(error) from error
 
     def _translated(self, error: KafkaException) -> DealerIQError:
-        reason = error.args[0]
-        fenced = (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED)
-        if reason.code() in fenced:
+        if is_fenced(self._producer, error):
             return OutboxFencedError(f"another process took over {self._name}")
-        return OutboxInterruptedError(f"a transaction of {self._name} was interrupted: {reason.str()}")
+        return OutboxInterruptedError(f"a transaction of {self._name} was interrupted: {error.args[0].str()}")

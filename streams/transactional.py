@@ -21,11 +21,12 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from connectors.errors import translated
 from connectors.kafka import KafkaUnavailableError, Producer, consumer, producer, retrying
 from connectors.settings import KafkaSettings
+from connectors.transactions import is_fenced, persistently
 from schemas.errors import DealerIQError
 from streams.assigned import Place, fetch, lag, partitions, patiently, watermarks
 from streams.metrics import StageMeters
 
-__all__ = ["FENCED", "FencedError", "Outgoing", "Stage", "TransactionalRunner"]
+__all__ = ["FencedError", "Outgoing", "Stage", "TransactionalRunner"]
 
 log = structlog.get_logger()
 
@@ -33,7 +34,6 @@ _CALL_S = 30.0
 _TIMEOUT_MS = 60_000
 _REPORT_S = 1.0
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.1, 5.0
-FENCED = (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ class TransactionalRunner:
         source = consumer(self._kafka, self._group)
         began = False
         try:
-            self._call(partial(writer.init_transactions, _CALL_S))
+            self._call(writer, partial(writer.init_transactions, _CALL_S))
             source.assign(self._places(source))
             reported = time.monotonic()
             while not self._stop.is_set():
@@ -139,16 +139,18 @@ class TransactionalRunner:
 
     def _transaction(self, writer: Producer, source: Consumer, messages: list[Any]) -> None:
         """One transaction: this batch, and what comes until it is time to commit."""
-        self._call(writer.begin_transaction)
+        self._call(writer, writer.begin_transaction)
         ends = time.monotonic() + self._commit_s
         moved: dict[Place, int] = {}
         while True:
             with self._meters.batch():
                 for each in self._patiently(partial(self._stage.handle, messages)):
-                    self._call(partial(writer.produce, each.topic, each.value, each.key, headers=each.headers))
+                    self._call(
+                        writer, partial(writer.produce, each.topic, each.value, each.key, headers=each.headers)
+                    )
             for message in messages:
                 moved[message.topic(), message.partition()] = message.offset() + 1
-            self._call(partial(writer.poll, 0))  # it, too, may be the first to hear of a newer writer
+            self._call(writer, partial(writer.poll, 0))  # it, too, may be the first to hear of a newer writer
             left_s = ends - time.monotonic()
             messages = self._fetch(source) if left_s > 0 and not self._stop.is_set() else []
             if not messages and (left_s <= self._poll_s or self._stop.is_set()):
@@ -156,10 +158,11 @@ class TransactionalRunner:
             if not messages:
                 self._stop.wait(min(self._poll_s, left_s))
         offsets = [TopicPartition(*place, offset) for place, offset in moved.items()]
-        self._call(
-            partial(writer.send_offsets_to_transaction, offsets, source.consumer_group_metadata(), _CALL_S)
+        position = partial(
+            writer.send_offsets_to_transaction, offsets, source.consumer_group_metadata(), _CALL_S
         )
-        self._call(partial(writer.commit_transaction, _CALL_S))
+        self._call(writer, position)
+        self._call(writer, partial(writer.commit_transaction, _CALL_S))
         self._next |= moved
 
     def _places(self, source: Consumer) -> list[TopicPartition]:
@@ -204,19 +207,14 @@ class TransactionalRunner:
             known = translated(failure)
             raise _AbortedError(known.told if known else str(failure)) from failure
 
-    def _call(self, call: Callable[[], object], attempts: int = 4) -> None:
+    def _call(self, writer: Producer, call: Callable[[], object]) -> None:
         """Do something with the broker. Raises _AbortedError, FencedError, KafkaException."""
-        for attempt in range(attempts):
-            try:
-                call()
-                return
-            except KafkaException as error:
-                reason = error.args[0]
-                if reason.code() in FENCED:
-                    raise FencedError(f"another process took over {self._group}") from error
-                # A retriable call goes on where it was: nothing is lost by asking again.
-                if reason.retriable() and attempt < attempts - 1:
-                    continue
-                if reason.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
-                    raise
-                raise _AbortedError(reason.str()) from error
+        try:
+            persistently(call)
+        except KafkaException as error:
+            if is_fenced(writer, error):
+                raise FencedError(f"another process took over {self._group}") from error
+            reason = error.args[0]
+            if reason.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                raise
+            raise _AbortedError(reason.str()) from error

@@ -16,13 +16,15 @@ from confluent_kafka import KafkaException
 
 from connectors.kafka import KafkaUnavailableError, Producer, producer
 from connectors.settings import KafkaSettings
+from connectors.transactions import is_fenced, persistently
 from models.embedding.topics import FIRST
 from models.fusion import HYBRID
 from schemas.codec import Encoder
 from schemas.envelope import headers, new_traceparent
+from schemas.errors import DealerIQError
 from schemas.ids import event_id
 from streams.publishing import chunk_of
-from streams.transactional import FENCED, FencedError
+from streams.transactional import FencedError
 
 __all__ = ["Fused", "HybridPublisher", "key_of"]
 
@@ -64,7 +66,7 @@ class HybridPublisher:
             opened = producer(
                 self._kafka, transactional_id=self._name, transaction_timeout_ms=_TIMEOUT_MS, linger_ms=2
             )
-            self._call(partial(opened.init_transactions, _CALL_S))
+            self._call(opened, partial(opened.init_transactions, _CALL_S))
             self._producer = opened
 
     def publish(self, lot: Sequence[Fused]) -> list[int]:
@@ -87,21 +89,22 @@ class HybridPublisher:
                 offsets[at] = message.offset()
 
         try:
-            self._call(writer.begin_transaction)
+            self._call(writer, writer.begin_transaction)
             for at, each in enumerate(lot):
                 self._produce(writer, each, partial(delivered, at))
-            left = self._call(partial(writer.flush, _CALL_S))
+            left = self._call(writer, partial(writer.flush, _CALL_S))
             if errors:
                 raise KafkaException(errors[0])
             if left:
                 raise KafkaUnavailableError(f"{left} fused vectors were not taken in time")
-            self._call(partial(writer.commit_transaction, _CALL_S))
+            self._call(writer, partial(writer.commit_transaction, _CALL_S))
         except BaseException as error:
             self._producer = None  # the next one ends what this one has left open
+            told = self._translated(writer, error) if isinstance(error, KafkaException) else None
             with contextlib.suppress(KafkaException):
                 writer.abort_transaction(_CALL_S)
-            if isinstance(error, KafkaException):
-                raise KafkaUnavailableError(f"fused vectors were not kept: {error.args[0].str()}") from error
+            if told is not None:
+                raise told from error
             raise
         return offsets
 
@@ -115,18 +118,16 @@ class HybridPublisher:
         value = None if each.vector is None else self._encoder.encode(_record(each, key, each.vector))
         writer.produce(FIRST, value, key=key.encode(), headers=sent, on_delivery=delivered)
 
-    def _call(self, call: Callable[[], Any], attempts: int = 4) -> Any:
-        for attempt in range(attempts):
-            try:
-                return call()
-            except KafkaException as error:
-                reason = error.args[0]
-                if reason.code() in FENCED:
-                    raise FencedError(f"another process took over {self._name}") from error
-                # A retriable call goes on where it was: nothing is lost by asking again.
-                if not reason.retriable() or attempt == attempts - 1:
-                    raise KafkaUnavailableError(f"fused vectors were not kept: {reason.str()}") from error
-        raise AssertionError("unreachable")
+    def _call(self, writer: Producer, call: Callable[[], Any]) -> Any:
+        try:
+            return persistently(call)
+        except KafkaException as error:
+            raise self._translated(writer, error) from error
+
+    def _translated(self, writer: Producer, error: KafkaException) -> DealerIQError:
+        if is_fenced(writer, error):
+            return FencedError(f"another process took over {self._name}")
+        return KafkaUnavailableError(f"fused vectors were not kept: {error.args[0].str()}")
 
 
 def _record(each: Fused, key: str, vector: bytes) -> dict[str, Any]:

