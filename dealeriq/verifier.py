@@ -34,7 +34,6 @@ def verifier(
     from connectors.lake import lake_at
     from connectors.redis import connect
     from connectors.registry import Registry
-    from dealeriq.search.asking import asker
     from features.plan import load
     from streams.verify.verifier import Verifier
 
@@ -54,7 +53,11 @@ def verifier(
 
         group = f"{settings.features.project}-hybrid-view"
         hybrid = HybridSource(weights_of(settings), group, Homes(store).in_use)
-    index = asker(settings) if settings.search.address() is not None else None
+    index = None
+    if settings.search.address() is not None:
+        from dealeriq.search.asking import asker
+
+        index = asker(settings)
     return Verifier(
         settings.kafka, registry, store, plan, lake=lake, lake_topics=settings.lake.topics,
         index=index, graph=graph, hybrid=hybrid, progress=progress, pause=pause,
