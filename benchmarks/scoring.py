@@ -61,7 +61,8 @@ _WHY_PAUSE = (
 
 _WHY_LINES = "The cores are shared by broker, Redis, scorer and others; `cold` by merging features."
 _WHY_LATENCY = (
-    "The checkpoint's interval is part of it, and two cores are shared by all processes of the system."
+    "The checkpoint's interval is the largest part of it; two cores are shared by all processes of the system, "
+    "whose load and markers are on them, too."
 )
 _PEER_LINES = 20_000
 

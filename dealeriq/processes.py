@@ -25,7 +25,8 @@ HOSTED: dict[str, tuple[str, int]] = {
     "label-view": ("dealeriq.views.labels:run", 0),
     "search": ("dealeriq.search.process:run", 0),
     "score-view": ("dealeriq.scoring:keep_scoring", 5),  # a score is of what others have folded
-    "line-scorer": ("dealeriq.lines:keep_scoring_lines", 5),
+    # It stands back from nobody: it reads what was before a line, and an insight may be waited for.
+    "line-scorer": ("dealeriq.lines:keep_scoring_lines", 0),
     "insight-view": ("dealeriq.views.insights:run", 0),
     "inference": ("dealeriq.inference.process:run", 0),
     "graph-view": ("dealeriq.views.graph:run", 5),

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest
 
 from features.keys import entity_key, field, unwrap_bytes
-from features.merge import merge, reduced
+from features.merge import reduced
+from features.merge_many import merge_many
 from features.plan import Plan, ViewPlan
-from features.tiles import decode
+from features.tiles import Tiles, align, decode
 
 __all__ = ["LineFeatures", "moments"]
 
@@ -108,7 +109,7 @@ class _View:
     def __init__(
         self, redis: Any, project: str, plan: ViewPlan, names: Sequence[str], bucket_ms: int, most: int
     ) -> None:
-        self._redis, self._project, self._plan = redis, project, reduced(plan, names)
+        self._redis, self._project, self._whole, self._plan = redis, project, plan, reduced(plan, names)
         self._columns = [f"{plan.name}__{each.name}" for each in self._plan.features]
         self._bucket, self._most = bucket_ms, most
         self._field = field(plan.name, "tiles")
@@ -152,22 +153,29 @@ class _View:
 
     def _read(self, keys: Sequence[tuple[str, ...]], begins: Longs) -> Floats:
         """Read and merge the rows of some keys, each as of the last hop before its moment."""
-        plan = self._plan
-        entities = {key: dict(zip(plan.entity, key, strict=True)) for key in keys}
+        plan, different = self._plan, dict.fromkeys(keys)
         pipeline = self._redis.pipeline(transaction=False)
-        for entity in entities.values():
+        for key in different:
+            entity = dict(zip(plan.entity, key, strict=True))
             pipeline.hget(entity_key(plan, entity, self._project), self._field)
-        blobs = zip(entities, pipeline.execute(), strict=True)
-        tiles = {key: decode(unwrap_bytes(blob)) if blob else None for key, blob in blobs}
+        blobs = zip(different, pipeline.execute(), strict=True)
+        tiles = {key: self._tiles(blob) for key, blob in blobs if blob}
+        moments: Longs = _last_hop(plan, begins)
+        # Whom nobody knew at that moment has no features then, as in training: not none of anything.
+        found = [
+            (row, held)
+            for row, (key, moment) in enumerate(zip(keys, moments.tolist(), strict=True))
+            if (held := tiles.get(key)) is not None and len(held.hop) and held.hop[0] <= moment
+        ]
         out = np.full((len(keys), len(self._columns)), np.nan)
-        for row, (key, begin) in enumerate(zip(keys, begins.tolist(), strict=True)):
-            held, moment = tiles[key], _last_hop(plan, begin)
-            # Whom nobody knew at that moment has no features then, as in training: not none of anything.
-            if held is not None and len(held.hop) and held.hop[0] <= moment:
-                values = merge(plan, held, moment).values
-                out[row] = [np.nan if each is None else each for each in values]
+        rows = [row for row, _ in found]
+        out[rows] = merge_many(plan, [held for _, held in found], moments[rows])
         self.merged += len(keys)
         return out
+
+    def _tiles(self, blob: bytes) -> Tiles:
+        tiles = decode(unwrap_bytes(blob))
+        return tiles if tiles.names else align(self._whole, tiles)
 
 
 def distinct(lines: pl.DataFrame, names: Sequence[str]) -> tuple[list[tuple[str, ...]], Longs]:

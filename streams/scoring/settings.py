@@ -47,7 +47,7 @@ class InsightSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
 
     checkpoint_interval_ms: int = Field(
-        1_000, ge=100, description="insights are committed with each checkpoint of their job, ms"
+        500, ge=100, description="insights are committed with each checkpoint of their job, ms"
     )
     parallelism: int = Field(1, ge=1, le=1024, description="parallel instances of the insight job's operators")
     keep: int = Field(1_000, ge=1, description="newest insights of a dealer that can be read")

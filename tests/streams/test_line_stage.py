@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 from line_model import INPUTS, line_model, order
 
-from features.keys import entity_key, field, unwrap_bytes
+from features.keys import entity_key, field, unwrap_bytes, value_proto
 from features.merge import merge, reduced
 from features.plan import load
 from features.tiles import Tile, Tiles, decode, double_fields, encode, sketch_fields
@@ -146,6 +146,19 @@ def test_who_is_new_has_no_features_and_not_none_of_anything(store: Any) -> None
     lines = pl.DataFrame([{"product_id": "p"}])
     assert np.isnan(features.of(lines, np.array([NOON]))["product_demand__count_90d"]).all()
     assert features.of(lines, np.array([NOON + 2 * DAY])) == {"product_demand__count_90d": [1.0]}
+
+
+def test_tiles_that_name_nothing_are_read_with_the_whole_views_order(store: Any) -> None:
+    """As an earlier version stored them: a model of few features must not take one aggregate for another."""
+    store.flushall()
+    view = PLAN.views["product_demand"]
+    doubles = tuple(float(10 + at) for at, _ in enumerate(double_fields(view)))
+    old = encode([Tile(86_400, NOON // DAY * DAY - DAY, 1, doubles, (), NOON - DAY, (1,))])
+    key = entity_key(view, {"product_id": "p"}, PLAN.project)
+    store.hset(key, field(view.name, "tiles"), value_proto(old))
+    features = LineFeatures(store, PLAN, {"product_demand": ("quantity_max_90d",)}, BUCKET)
+    found = features.of(pl.DataFrame([{"product_id": "p"}]), np.array([NOON]))
+    assert found == {"product_demand__quantity_max_90d": [doubles[double_fields(view).index("quantity_max")]]}
 
 
 @pytest.mark.parametrize("name", ["product_demand", "dealer_category_orders", "dealer_orders"])
