@@ -7,19 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from models.embedding.chunks import Chunk, chunk_document, chunk_text
+import orjson
+from xxhash import xxh3_128_hexdigest
+
+from models.embedding.chunks import CHUNKER, Chunk, chunk_document, chunk_text
 from schemas.catalogue import topic
 from schemas.errors import ContractError
 
-__all__ = ["OWNERS", "Owner", "OwnerKind", "owner_of_key", "split"]
+__all__ = ["OWNERS", "Owner", "OwnerKind", "mark_of", "owner_of_key", "split"]
 
 Record = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Owner:
+class Owner(NamedTuple):
     """The thing whose text the chunks are: `type` as in the embeddings topic, and its id."""
 
     type: str
@@ -31,9 +33,10 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class OwnerKind:
-    """How the records of one topic become chunks; `split` raises NoTextError."""
+    """How the records of one topic become chunks; `split` gets the fields of `reads`, raises NoTextError."""
 
     type: str
+    reads: tuple[str, ...]
     split: Callable[[Owner, Record], list[Chunk]]
 
 
@@ -53,14 +56,27 @@ def split(topic_name: str, key: str, record: Record) -> list[Chunk]:
     if record["deleted"]:
         return []
     kind = OWNERS[topic_name]
-    return kind.split(Owner(kind.type, key), record)
+    return kind.split(Owner(kind.type, key), {each: record.get(each) for each in kind.reads})
+
+
+def mark_of(topic_name: str, key: str, record: Record, encoder: str) -> str:
+    """Return a hash of all that the chunks of a record follow from, and of the encoder's identity.
+
+    A record with the mark of one that was split before has the same chunks; a mark takes a tenth of the time.
+    """
+    read = map(record.get, OWNERS[topic_name].reads)
+    parts = (CHUNKER, encoder, topic_name, key, record[topic(topic_name).key[0]], record["deleted"], *read)
+    return xxh3_128_hexdigest(orjson.dumps(parts))
+
+
+_PRODUCT = ("name", "product_type", "subcategory", "category", "brand", "package_size")
 
 
 def _product(owner: Owner, record: Record) -> list[Chunk]:
     """Name, classes, brand and size as one text; what an earlier part says already is not said again."""
     said: set[str] = set()
     parts: list[str] = []
-    for name in ("name", "product_type", "subcategory", "category", "brand", "package_size"):
+    for name in _PRODUCT:
         part = (record.get(name) or "").strip()
         words = set(part.casefold().split())
         if words - said:
@@ -74,7 +90,7 @@ def _document(owner: Owner, record: Record) -> list[Chunk]:
 
 
 OWNERS: Mapping[str, OwnerKind] = {
-    "products": OwnerKind("product", _product),
-    "documents": OwnerKind("document", _document),
+    "products": OwnerKind("product", _PRODUCT, _product),
+    "documents": OwnerKind("document", ("title", "text"), _document),
 }
 """Topic -> how its records become chunks."""

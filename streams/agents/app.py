@@ -2,9 +2,10 @@
 
 How Faust is used, each for a reason that was measured or read in its source:
 
-- `noack_take`: Faust's own `take` acknowledges its batch in a `finally`, also when the agent failed or was
-  cancelled in the middle of it, and those events would be lost. Here an event is acknowledged after Kafka has
-  what came of it.
+- `noack`: Faust's own `take` acknowledges its batch in a `finally`, also when the agent failed or was cancelled
+  in the middle of it, and those events would be lost. Here a lot is acknowledged after Kafka has what came of
+  it.
+- its consumer hands over lots (`streams.agents.lots`), and batches are made of whole lots.
 - records of aborted transactions are not read (the importers are transactional); Faust reads them unless it
   runs its own exactly-once mode, which has open data-loss bugs.
 - no tables, no leader topic, no topics declared by Faust, no web server.
@@ -16,17 +17,18 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
 import faust
 import structlog
-from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 
 from connectors.errors import translated
 from connectors.settings import KafkaSettings
+from streams.agents.lots import BUFFERED, Lot, LotApp, WholeLots
 from streams.agents.refresh import Refresher
 from streams.agents.settings import AgentSettings
 from streams.agents.worker import BatchWorker, StoppedError
@@ -59,29 +61,31 @@ class Host:
         """The agent. One batch at a time, so that one dealer's events stay in order."""
         loop = asyncio.get_running_loop()
         size, within = self._settings.batch_size, self._settings.batch_within_s
-        async for events in stream.noack_take(size, within=within):
-            messages = [event.message for event in events]
-            if self.refresher is not None:
-                for each in messages:
-                    self.refresher.came(each.topic, each.key)
-            try:
-                await loop.run_in_executor(self._thread, self.worker.process, messages)
-            except StoppedError:
-                return
-            except asyncio.CancelledError:
-                self.worker.stop()
-                raise
-            except Exception as error:
-                # Nothing of this batch is acknowledged. Going on would leave a hole before which no position
-                # moves, so the process ends, and its supervisor starts it where it was.
-                _log.exception("agent_failed", stage=self.worker.stage.name)
-                self._meters.error(error)
-                self.failure = error
-                os.kill(os.getpid(), signal.SIGTERM)
-                return
-            for event in events:
-                await stream.ack(event)
-            self._lag(stream.app.consumer, messages)
+        lots = stream.noack()
+        async with aclosing(_batches(lots.events(), size, within)) as batches:
+            async for events in batches:
+                messages = [record for event in events for record in event.message.records]
+                if self.refresher is not None:
+                    for each in messages:
+                        self.refresher.came(each.topic, each.key)
+                try:
+                    await loop.run_in_executor(self._thread, self.worker.process, messages)
+                except StoppedError:
+                    return
+                except asyncio.CancelledError:
+                    self.worker.stop()
+                    raise
+                except Exception as error:
+                    # Nothing of this batch is acknowledged. Going on would leave a hole before which no
+                    # position moves, so the process ends, and its supervisor starts it where it was.
+                    _log.exception("agent_failed", stage=self.worker.stage.name)
+                    self._meters.error(error)
+                    self.failure = error
+                    os.kill(os.getpid(), signal.SIGTERM)
+                    return
+                for event in events:
+                    await lots.ack(event)
+                self._lag(lots.app.consumer, [event.message for event in events])
 
     async def refresh(self, assigned: Callable[[], set[Any]]) -> None:
         """Look again at the partitions that are due, a few records between any two batches."""
@@ -121,8 +125,8 @@ class Host:
         self.worker.stop()
         self._thread.shutdown(wait=True)
 
-    def _lag(self, consumer: Any, messages: Sequence[Any]) -> None:
-        for tp, offset in {message.tp: message.offset for message in messages}.items():
+    def _lag(self, consumer: Any, lots: Sequence[Lot]) -> None:
+        for tp, offset in {lot.tp: lot.offset for lot in lots}.items():
             try:
                 end = consumer.highwater(tp)
             except Exception:  # the partition has just been given to another worker
@@ -131,10 +135,34 @@ class Host:
                 self._meters.lag(tp.topic, tp.partition, max(0, end - offset - 1))
 
 
-def build(host: Host, kafka: KafkaSettings, data_dir: Path) -> faust.App:
+async def _batches(events: AsyncIterator[Any], size: int, within: float) -> AsyncGenerator[list[Any], None]:
+    """Yield lots together that come within so many seconds of the first and hold at most `size` records.
+
+    One lot is never cut, so none may hold more.
+    """
+    loop, coming = asyncio.get_running_loop(), asyncio.ensure_future(anext(events))
+    try:
+        while True:
+            batch = [await coming]
+            coming = asyncio.ensure_future(anext(events))
+            left, until = size - len(batch[0].message.records), loop.time() + within
+            while left > 0:
+                await asyncio.wait({coming}, timeout=max(0.0, until - loop.time()))
+                if not coming.done() or (left := left - len(coming.result().message.records)) < 0:
+                    break
+                batch.append(coming.result())
+                coming = asyncio.ensure_future(anext(events))
+            yield batch
+    except StopAsyncIteration:
+        return  # the stream has ended
+    finally:
+        coming.cancel()
+
+
+def build(host: Host, kafka: KafkaSettings, settings: AgentSettings, data_dir: Path) -> faust.App:
     """Return the Faust application of one agent; its consumer group is `dealeriq-<stage>`."""
     stage = host.worker.stage
-    app = _App(
+    app = LotApp(
         f"dealeriq-{stage.name}",
         broker=[f"kafka://{each.strip()}" for each in kafka.address.split(",")],
         broker_credentials=_credentials(kafka),
@@ -142,7 +170,9 @@ def build(host: Host, kafka: KafkaSettings, data_dir: Path) -> faust.App:
         broker_session_timeout=_SESSION_S,
         broker_heartbeat_interval=1.5,
         broker_commit_interval=1.0,
-        broker_max_poll_records=1_000,
+        broker_max_poll_records=settings.batch_size,  # the most of a lot: a batch takes it whole
+        ConsumerScheduler=WholeLots,
+        stream_buffer_maxsize=BUFFERED,
         consumer_auto_offset_reset="earliest",
         datadir=str(data_dir / "faust"),
         key_serializer="raw",
@@ -162,27 +192,6 @@ def build(host: Host, kafka: KafkaSettings, data_dir: Path) -> faust.App:
             await host.refresh(app.consumer.assignment)
 
     return app
-
-
-class _ReadCommittedThread(AIOKafkaConsumerThread):  # type: ignore[misc]
-    def _create_worker_consumer(self, transport: Any) -> Any:
-        consumer = super()._create_worker_consumer(transport)
-        consumer._isolation_level = "read_committed"  # read when the consumer starts
-        return consumer
-
-
-class _Consumer(Consumer):  # type: ignore[misc]
-    def _new_consumer_thread(self) -> Any:
-        return _ReadCommittedThread(self, loop=self.loop, beacon=self.beacon)
-
-
-class _Transport(Transport):  # type: ignore[misc]
-    Consumer = _Consumer
-
-
-class _App(faust.App):  # type: ignore[misc]
-    def _new_transport(self) -> Any:
-        return _Transport(self.conf.broker_consumer, self, loop=self.loop)
 
 
 def _credentials(kafka: KafkaSettings) -> Any:

@@ -9,7 +9,16 @@ from itertools import groupby
 from prometheus_client import Counter
 from redis.exceptions import RedisError
 
-from models.embedding import OWNERS, Chunk, Owner, fingerprint, owner_of_key, split, whole_fingerprint
+from models.embedding import (
+    OWNERS,
+    Chunk,
+    Owner,
+    fingerprint,
+    mark_of,
+    owner_of_key,
+    split,
+    whole_fingerprint,
+)
 from models.embedding.topics import FIRST
 from models.text import Encoder, EncoderUnavailableError
 from schemas.errors import ContractError
@@ -109,10 +118,13 @@ class EmbedStage(Stage):
             return
         if state.time_ms is not None and event.time_ms < state.time_ms:
             return
-        chunks = split(event.topic, event.key, record)
-        mark = whole_fingerprint((chunk.id for chunk in chunks), identity) if chunks else ""
-        state.time_ms, state.event, state.record, state.chunks = event.time_ms, at, record, chunks
-        state.after = Known(event.time_ms, mark, [chunk.id for chunk in chunks])
+        mark, known = mark_of(event.topic, event.key, record, identity), state.after
+        if known is None or known.mark != mark:
+            state.chunks = split(event.topic, event.key, record)
+            ids = [chunk.id for chunk in state.chunks]
+            known = Known(None, whole_fingerprint(ids, identity) if ids else "", ids, mark=mark)
+        state.time_ms, state.event, state.record = event.time_ms, at, record
+        state.after = Known(event.time_ms, known.fingerprint, known.chunks, mark=mark)
 
     def _fresh(self, state: _State) -> list[Chunk]:
         """The chunks that must be encoded."""

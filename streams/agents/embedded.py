@@ -2,9 +2,9 @@
 
 One key an owner, `dealeriq:embedded:<type>/<id>` (of pictures `dealeriq:embedded-image:<type>/<id>`, of another
 home with its name before the type), holding a JSON list [event_time ms, fingerprint of all chunks, chunk ids,
-ids on their way]. The agent writes what is on its way before Kafka has it, and what is there after Kafka has it
-and before its source counts as done: so a crash encodes at most the batch in flight again, and leaves no chunk
-behind that nobody knows.
+ids on their way, mark of the record]. The agent writes what is on its way before Kafka has it, and what is
+there after Kafka has it and before its source counts as done: so a crash encodes at most the batch in flight
+again, and leaves no chunk behind that nobody knows.
 """
 
 from __future__ import annotations
@@ -25,12 +25,14 @@ class Known(NamedTuple):
 
     `maybe` are chunks that were on their way when this was written: they are counted as there when it comes to
     deleting, and as not there when it comes to encoding. `time_ms` is None before the first event is through.
+    `mark` is of the record that the chunks are of (`mark_of`), empty where it is not known.
     """
 
     time_ms: int | None
     fingerprint: str
     chunks: Sequence[str]
     maybe: Sequence[str] = ()
+    mark: str = ""
 
 
 class Embedded:

@@ -202,7 +202,7 @@ def _run(
     from streams.agents.app import Host, build
 
     host = Host(worker, agents, meters, refresher)
-    app = build(host, kafka, data_dir.resolve())
+    app = build(host, kafka, agents, data_dir.resolve())
     process = faust.Worker(app, loglevel="WARNING", redirect_stdouts=False)
     code = 0
     try:

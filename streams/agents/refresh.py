@@ -50,7 +50,7 @@ class Again:
     topic: str
     partition: int
     offset: int
-    timestamp: float
+    timestamp: int
     key: bytes | None
     value: bytes | None
     headers: Any
@@ -195,6 +195,6 @@ class Refresher:
 
 def _again(message: Any) -> Again:
     return Again(
-        message.topic(), message.partition(), message.offset(), message.timestamp()[1] / 1000, message.key(),
+        message.topic(), message.partition(), message.offset(), message.timestamp()[1], message.key(),
         message.value(), message.headers() or (),
     )  # fmt: skip

@@ -42,12 +42,15 @@ class StoppedError(DealerIQError):
 
 
 class Message(Protocol):
-    """The parts of a Kafka message that are needed here; Faust's own message has them."""
+    """The parts of a Kafka message that are needed here; a record of Faust's consumer has them.
+
+    `timestamp` is Kafka's, ms since the epoch.
+    """
 
     topic: str
     partition: int
     offset: int
-    timestamp: float
+    timestamp: int
     key: bytes | None
     value: bytes | None
     headers: Any
@@ -125,7 +128,7 @@ class BatchWorker:
         where = (message.topic, message.partition, message.offset)
         if message.value is None:
             time_ms = parse_headers(_pairs(message.headers)).time_ms
-            return Event(*where, key, None, int(message.timestamp * 1000) if time_ms is None else time_ms)
+            return Event(*where, key, None, message.timestamp if time_ms is None else time_ms)
         decoder = self._decoders[message.topic]
         record = valid(message.topic, self._retrying(lambda: decoder.decode(message.value)))
         return Event(*where, key, record, record["event_time"], len(message.value))
@@ -277,8 +280,8 @@ class BatchWorker:
         if dead:
             meters.count("dead_letter", len(dead))
         if done and live:
-            now = time.time()
-            meters.freshness(max(0.0, now - task.message.timestamp) for task in done)
+            now_ms = time.time() * 1000
+            meters.freshness(max(0.0, (now_ms - task.message.timestamp) / 1000) for task in done)
             meters.event_time(max(task.event.time_ms for task in done))
 
 

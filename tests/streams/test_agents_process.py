@@ -7,8 +7,10 @@ import time
 
 import pytest
 from agent_world import NOW_MS, World, stop, until
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient
 
-from connectors.kafka import producer
+from connectors.kafka import consumer, producer
 from schemas.envelope import new_traceparent, parse_headers
 
 pytestmark = pytest.mark.services
@@ -79,6 +81,66 @@ def test_kill_9_loses_no_chat_and_repeats_are_recognisable(world):
     assert set(by_cause) == wanted
     assert all(len(ids) == 1 for ids in by_cause.values())
     assert len({identity for ids in by_cause.values() for identity in ids}) == 600
+
+
+@pytest.mark.fault
+def test_workers_that_come_and_go_lose_nothing_and_leave_the_position_at_the_end(world):
+    sent = 0
+
+    def send(count):
+        nonlocal sent
+        for number in range(sent, sent + count):
+            chat = world.encode("chats", world.chat(number, f"Where is my order {number}?"))
+            world.producer.produce("chats", chat, key=f"{world.dealer}-{number % 16}")
+        assert world.producer.flush(20) == 0
+        sent += count
+
+    def all_there(got):
+        if len(got) < sent:
+            return False
+        return len({each["cause_id"] for each in world.records(got, "chats.enriched")}) == sent
+
+    send(400)
+    first = world.start("chat-agent")
+    try:
+        world.read("chats.enriched", lambda got: len(got) >= 40)
+        with world.agent("chat-agent"):  # partitions go to it while batches are on their way
+            until(lambda: len(members(world)) == 2, world)
+            send(400)
+            world.read("chats.enriched", all_there)
+            send(400)
+        stop(first, signal.SIGKILL)
+        with world.agent("chat-agent"):
+            found = world.read("chats.enriched", all_there)
+            until(lambda: left(world) == 0, world)  # without any more records
+    finally:
+        stop(first, signal.SIGKILL)
+    records = world.records(found, "chats.enriched")
+    assert len({each["event_id"] for each in records}) == sent  # what came again is known as the same
+    with world.agent("chat-agent"):
+        send(1)
+        world.read("chats.enriched", all_there)
+        until(lambda: left(world) == 0, world)
+    assert len(world.read("chats.enriched", all_there)) == len(found) + 1
+
+
+def members(world):
+    """The workers of the chat agents' group."""
+    admin = AdminClient(world.stack.kafka.client_config())
+    group = admin.describe_consumer_groups(["dealeriq-chat-agent"], request_timeout=20)["dealeriq-chat-agent"]
+    return [each for each in group.result().members if each.assignment.topic_partitions]
+
+
+def left(world):
+    """Records of chats behind the group's position."""
+    asking = consumer(world.stack.kafka, "dealeriq-chat-agent")
+    try:
+        count = len(asking.list_topics("chats", timeout=20).topics["chats"].partitions)
+        places = asking.committed([TopicPartition("chats", each) for each in range(count)], timeout=20)
+        ends = [asking.get_watermark_offsets(each, timeout=20)[1] for each in places]
+        return sum(end - max(each.offset, 0) for each, end in zip(places, ends, strict=True))
+    finally:
+        asking.close()
 
 
 @pytest.mark.fault

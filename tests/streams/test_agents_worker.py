@@ -27,14 +27,14 @@ QUICK = AgentSettings(retry_first_s=0.05, retry_most_s=0.1)
 
 @dataclass
 class Sent:
-    """A message as Faust hands it over."""
+    """A record as the consumer hands it over."""
 
     value: bytes | None
     key: bytes | None
     offset: int = 0
     topic: str = "feedback"
     partition: int = 1
-    timestamp: float = field(default_factory=time.time)
+    timestamp: int = field(default_factory=lambda: int(time.time() * 1000))
     headers: tuple = ()
 
 
