@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.embedding import NoTextError, Owner, fingerprint, split, whole_fingerprint
+from models.embedding import OWNERS, NoTextError, Owner, fingerprint, mark_of, split, whole_fingerprint
 from models.embedding.chunks import chunk_document, chunk_text
 
 SENTENCES = [
@@ -147,3 +147,22 @@ def test_fingerprints_change_with_text_and_encoder_and_not_with_order():
     assert whole_fingerprint(["a", "b"], "e@1") == whole_fingerprint(["b", "a"], "e@1")
     assert str(Owner("product", "1")) == "product/1"
     assert chunk_text("product/1", " a\n b ")[0].text == "a b"
+
+
+@pytest.mark.parametrize("topic", OWNERS)
+def test_a_mark_changes_with_all_that_chunks_follow_from_and_with_nothing_else(topic):
+    name = {"products": "product_id", "documents": "document_id"}[topic]
+    record = dict.fromkeys(OWNERS[topic].reads, "Some text") | {name: "1", "deleted": False}
+    mark = mark_of(topic, "1", record, "e@1")
+    assert mark_of(topic, "1", record | {"event_time": 7, "dealer_id": "d", "price": 2.0}, "e@1") == mark
+    others = [
+        mark_of(topic, "1", record, "e@2"),
+        mark_of(topic, "2", record, "e@1"),
+        mark_of(topic, "1", record | {name: "2"}, "e@1"),
+        mark_of(topic, "1", record | {"deleted": True}, "e@1"),
+        *(mark_of(topic, "1", record | {each: "Another"}, "e@1") for each in OWNERS[topic].reads),
+        *(mark_of(topic, "1", record | {each: None}, "e@1") for each in OWNERS[topic].reads),
+    ]
+    assert len({mark, *others}) == len(others) + 1
+    # What is not read cannot matter: `split` sees no other field.
+    assert split(topic, "1", record | {"unread": "x"}) == split(topic, "1", record)
