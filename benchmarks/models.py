@@ -47,8 +47,11 @@ _WAYS = {
     "pyfunc": ("one row beside MLflow's pyfunc", 1.0),
 }
 _FEW = (
-    "A call costs some 5 µs in ONNX Runtime's Python interface before a tree is looked at, and "
-    "Booster.predict some 40."
+    "A call of ONNX Runtime's Python interface that only hands its input back takes 4.8 µs, and "
+    "Booster.predict 30 to 40 with its trees: no session is 20 times as fast as that. Of 300 trees, in "
+    "µs: Session.run 12.4, ONNX Runtime's run 10.7, below its checks 9.4, with input and output bound "
+    "once 8.4 (one thread only), with OrtValues 47, without arena 10.3, without memory patterns 9.7; in "
+    "batches the trees take 3.5 a row."
 )
 
 

@@ -50,8 +50,8 @@ odd line at a time, at random moments. The clock starts before the line is hande
 stops when HTTP gives its insight. Scores commit every 100 ms, insights with a checkpoint each {interval}
 ms."""
 _WHY_STAGE = (
-    "Two hashes and texts of different lengths a row are left to Python. The session itself takes "
-    "{session:.1f} µs a row, the stage {stage:.1f}, with messages {messages:.1f}."
+    "Two ids a row, texts of different lengths and one join of 400 bytes are left to Python. The session "
+    "itself takes {session:.1f} µs a row, the stage {stage:.1f}, with messages {messages:.1f}."
 )
 _WHY_PAUSE = (
     "Loading and warming take the interpreter's lock and the processor from the batch that runs. As long a "

@@ -8,25 +8,14 @@ written as the length 0xFFFFFFFF and no bytes. The lengths keep ("ab", "c") and 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import repeat
 from struct import Struct
 
 from xxhash import xxh3_128_hexdigest
 
-__all__ = ["derived_id", "derived_ids", "event_id"]
+__all__ = ["derived_id", "event_id"]
 
 _pack_length = Struct("<I").pack
 _MISSING = b"\xff\xff\xff\xff"
-
-
-class _Lengths(dict[int, bytes]):
-    def __missing__(self, length: int) -> bytes:
-        found = self[length] = _pack_length(length)
-        return found
-
-
-_lengths = _Lengths()
 
 
 def event_id(*natural_key: str | int | None) -> str:
@@ -62,22 +51,3 @@ def derived_id(version: str, subject: str, time_bucket_ms: int, cause: str) -> s
     epoch). The same cause handled twice by the same version gives the same id, so a repeat is recognised.
     """
     return event_id("derived", version, subject, time_bucket_ms, cause)
-
-
-def derived_ids(
-    version: str, subjects: Iterable[str], times_ms: Sequence[int], causes: Iterable[str]
-) -> list[str]:
-    """Return `derived_id` of each row; a batch at a time, it costs a third."""
-    size = _lengths.__getitem__
-    begin = b"".join(_pack_length(len(each)) + each for each in (b"derived", version.encode()))
-    texts = [list(map(str.encode, subjects)), _decimals(times_ms), list(map(str.encode, causes))]
-    pieces = [column for each in texts for column in (map(size, map(len, each)), each)]
-    return list(map(xxh3_128_hexdigest, map(b"".join, zip(repeat(begin, len(texts[0])), *pieces, strict=True))))
-
-
-def _decimals(numbers: Sequence[int]) -> list[bytes]:
-    different = set(numbers)
-    if 2 * len(different) > len(numbers):
-        return list(map(b"%d".__mod__, numbers))
-    known = {each: b"%d" % each for each in different}  # times of a bucket
-    return list(map(known.__getitem__, numbers))

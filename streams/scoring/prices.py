@@ -22,7 +22,7 @@ from models.inputs import Code
 from models.pricing import Advice, advise, responses
 from models.rules import InsightRule
 from models.runtime import Session
-from schemas.ids import derived_ids
+from schemas.derived_ids import derived_ids
 from streams.scoring.price_board import VIEW, PriceBoard
 from streams.scoring.readings import Events, Readings, rule_version
 from streams.scoring.scorer import Changes, Scorer, subjects_of
@@ -95,8 +95,8 @@ class PriceScorer(Scorer):
         self, events: Events, at: NDArray[np.int64], advice: Sequence[Advice], amounts: Sequence[float]
     ) -> Readings:
         rows = at.tolist()
-        columns = ([column[row] for row in rows] for column in (events.subjects, events.times, events.ids))
-        ids = derived_ids(f"{RULE.name}@{self._version}", *columns)
+        subjects, causes = ([column[row] for row in rows] for column in (events.subjects, events.ids))
+        ids = derived_ids(f"{RULE.name}@{self._version}", subjects, events.times[at], causes)
         values = [each.gain.expected if each.change else 0.0 for each in advice]
         told: dict[int, list[dict[str, Any]]] = {}
         for row, insight_id, each, value, amount in zip(rows, ids, advice, values, amounts, strict=True):

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from models.artifact import ArtifactError, Description
 from models.rules import InsightRule
 from models.runtime import Session
-from schemas.ids import derived_ids
+from schemas.derived_ids import derived_ids
 from streams.scoring.reasons import contributions, reference, strongest
 
 __all__ = ["Events", "Readings", "RuleReader", "rule_version"]
@@ -39,7 +39,7 @@ class Events:
     ids: Sequence[str]
     dealers: Sequence[str]
     subjects: Sequence[str]
-    times: Sequence[int]
+    times: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -77,10 +77,12 @@ class RuleReader:
         elif len(rows) < len(answers):
             vectors, answers = vectors[rows], answers[rows]
             at = rows.tolist()
-            columns = (events.ids, events.dealers, events.subjects, events.times)
-            events = Events(*([column[i] for i in at] for column in columns))
+            ids, dealers, subjects = (
+                [column[i] for i in at] for column in (events.ids, events.dealers, events.subjects)
+            )
+            events = Events(ids, dealers, subjects, events.times[rows])
         values = [self._values(output, over, vectors, answers) for _, _, output, over in self._rules]
-        ids = [
+        insights = [
             derived_ids(f"{rule.name}@{version}", events.subjects, events.times, events.ids)
             for rule, version, _, _ in self._rules
         ]
@@ -93,7 +95,7 @@ class RuleReader:
             vectors, answers = vectors[beyond], answers[beyond]
             said = [
                 self._told(
-                    at, [ids[at][row] for row in beyond.tolist()], values[at][beyond], passed[at][beyond],
+                    at, [insights[at][row] for row in beyond.tolist()], values[at][beyond], passed[at][beyond],
                     vectors, answers, moved, events, beyond.tolist(),
                 )
                 for at in range(len(self._rules))
@@ -101,7 +103,7 @@ class RuleReader:
             told = dict(
                 zip(rows[beyond].tolist(), [list(each) for each in zip(*said, strict=True)], strict=True)
             )
-        return Readings(rows, ids, values, told)
+        return Readings(rows, insights, values, told)
 
     def _told(
         self, at: int, ids: Sequence[str], values: NDArray[np.float64], beyond: NDArray[np.bool_],

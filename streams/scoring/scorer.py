@@ -93,8 +93,9 @@ class Scorer(Version):
         (keys, causes), times = changes.chosen(rows), latest.times[rows]
         vectors = self.session.vectors(columns | {name: keys[name] for name in self.entity}, times)
         answers = self.session.run(vectors)
-        finite = np.isfinite(answers).all(axis=1)
-        if not finite.all():
+        numbers = np.isfinite(answers)
+        if not numbers.all():
+            finite = numbers.all(axis=1)
             rows, vectors, answers = rows[finite], vectors[finite], answers[finite]
             (keys, causes), times = changes.chosen(rows), latest.times[rows]
         latency_ms = (time.perf_counter() - began) * 1000

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from features.plan import Plan
 from models.artifact import ArtifactError
 from models.runtime import Session
-from schemas.ids import derived_ids
+from schemas.derived_ids import derived_ids
 from streams.scoring.readings import Events, Readings, RuleReader
 from streams.scoring.scores import Scores, ScoreWriter
 
@@ -74,9 +74,9 @@ class Version:
         """Return the scores of some rows. `buckets` are the times that their ids are made of, `spoken` says
         which of those that count the rules may speak of (all), `read` reads others than the model's own rules.
         """
-        ids = derived_ids(f"{self.model}/{self.version}", subjects, buckets.tolist(), causes)
+        ids = derived_ids(f"{self.model}/{self.version}", subjects, buckets, causes)
         asked = counts if spoken is None else counts & spoken
-        events = Events(ids, keys[DEALER], subjects, times.tolist())
+        events = Events(ids, keys[DEALER], subjects, times)
         at = np.flatnonzero(asked)
         readings = self._rules.read(vectors, answers, events, at) if read is None else read(events, at)
         if sampled is None:

@@ -16,7 +16,8 @@ from models.canary import in_share
 from models.rules import InsightRule
 from models.runtime import Session
 from schemas.codec import Decoder, Encoder
-from schemas.ids import derived_id, derived_ids
+from schemas.derived_ids import derived_ids
+from schemas.ids import derived_id
 from streams.scoring.readings import rule_version
 from streams.scoring.reasons import contributions
 from streams.scoring.scorer import Changes, Scorer
@@ -153,7 +154,18 @@ def test_columns_are_written_as_records_are(
     assert found == [encode(each) for each in wanted]
 
 
-@given(st.lists(st.tuples(st.text(max_size=300), st.integers(-(2**60), 2**60), st.text()), max_size=8))
-def test_ids_of_a_batch_are_those_of_each(rows: list[tuple[str, int, str]]) -> None:
-    columns = [[row[at] for row in rows] for at in range(3)]
-    assert derived_ids("vé", *columns) == [derived_id("vé", *row) for row in rows]  # type: ignore[arg-type]
+_TIMES = st.one_of(
+    st.integers(-(2**60), 2**60), st.integers(0, 19), st.integers(10**12, 10**13 - 1),
+    st.sampled_from([10**15 - 1, 10**15, 10**16 - 1, 10**16]),
+)  # fmt: skip
+_CAUSES = st.one_of(st.text(), st.text("0123456789abcdef", min_size=32, max_size=32))
+
+
+@given(st.data(), st.sampled_from([_TIMES, st.integers(10**12, 10**13 - 1), st.integers(10**15, 10**16 - 1)]))
+def test_ids_of_a_batch_are_those_of_each(data: st.DataObject, times: st.SearchStrategy[int]) -> None:
+    """Whatever the rows are like, and where all times have as many digits, or all causes one length."""
+    causes = data.draw(st.sampled_from([_CAUSES, st.text("0123456789abcdef", min_size=32, max_size=32)]))
+    rows = data.draw(st.lists(st.tuples(st.text(max_size=300), times, causes), max_size=8))
+    subjects, moments, ids = ([row[at] for row in rows] for at in range(3))
+    found = derived_ids("vé", subjects, np.array(moments, np.int64), ids)
+    assert found == [derived_id("vé", *row) for row in rows]
