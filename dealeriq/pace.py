@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import gc
 import os
@@ -29,8 +28,6 @@ def collect_less_often() -> None:
     """Let Python look for cycles once in 100,000 new objects instead of 700.
 
     Batches of records are many objects that live a moment and refer to nothing that refers back: by default the
-    collector goes through them again and again, a fifth of the time in which the lake view makes rows. When the
-    process ends it goes through none: its memory is given back whole.
+    collector goes through them again and again, a fifth of the time in which the lake view makes rows.
     """
     gc.set_threshold(_YOUNG, 20, 20)
-    atexit.register(gc.freeze)

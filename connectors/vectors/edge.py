@@ -35,6 +35,7 @@ from connectors.vectors.index import (
 __all__ = ["EdgeIndex"]
 
 _AGAIN = qdrant.SearchParams(quantization=qdrant.QuantizationSearchParams(rescore=True, oversampling=2.0))
+_GOOD_PART, _MORE = 0.25, 1.5
 _NOT_ABOUT = (qdrant.Filter(must_not=[qdrant.HasIdCondition({About.id})]),)
 
 
@@ -105,7 +106,12 @@ class EdgeIndex(VectorIndex):
 
     def near(self, kind: str, vector: Vector, limit: int, conditions: Sequence[Condition] = ()) -> list[Found]:
         """Return the nearest entries by cosine."""
-        return self._query(qdrant.Query.Nearest(vector.tolist(), kind), limit, conditions)
+        query = qdrant.Query.Nearest(vector.tolist(), kind)
+        if conditions and self._mostly(conditions):
+            found = self._nearest_of_all(query, limit, conditions)
+            if found is not None:
+                return found
+        return self._query(query, limit, conditions)
 
     def matching(self, query: Sparse, limit: int, conditions: Sequence[Condition] = ()) -> list[Found]:
         """Return the entries that share terms with the query, by BM25."""
@@ -129,6 +135,27 @@ class EdgeIndex(VectorIndex):
     def close(self) -> None:
         """Write everything to its place, and let go of the folder."""
         self._shard.close()
+
+    def _mostly(self, conditions: Sequence[Condition]) -> bool:
+        """Whether a good part of the entries meets the conditions, by the index's own estimate."""
+        estimate = self._shard.count(qdrant.CountRequest(False, _filter(conditions)))
+        return bool(estimate > _GOOD_PART * self._shard.info().points_count)
+
+    def _nearest_of_all(self, query: Any, limit: int, conditions: Sequence[Condition]) -> list[Found] | None:
+        """Return the nearest that meet the conditions, from the nearest of all; None if too few are among them.
+
+        To look at the conditions of every vector takes twice as long as to compare them all.
+        """
+        some = int(limit * _MORE)
+        near = {
+            each.id: each.score
+            for each in self._shard.query(qdrant.QueryRequest(some, query=query, params=_AGAIN))
+        }
+        among = _filter(conditions, also=(qdrant.HasIdCondition(set(near)),))
+        records, _ = self._shard.scroll(qdrant.ScrollRequest(None, some, among, with_payload=True))
+        met = {each.id: each.payload or {} for each in records}
+        found = [Found(each.hex, score, met[each]) for each, score in near.items() if each in met]
+        return found[:limit] if len(found) >= limit or len(near) < some else None
 
     def _query(self, query: Any, limit: int, conditions: Sequence[Condition]) -> list[Found]:
         request = qdrant.QueryRequest(

@@ -146,6 +146,28 @@ class TestContract:
             assert [each.fields["at"] for each in found] == wanted.tolist()
             assert np.allclose([each.score for each in found], cosines[wanted], atol=1e-5)
 
+    @pytest.mark.parametrize("meet", ["nine in ten", "half", "few", "the far ones", "none"])
+    def test_the_nearest_that_meet_a_condition_are_those_of_brute_force(self, index, meet):
+        stored, asked = vectors(300), vectors(10)
+        near_first = np.argsort(-(stored @ asked[0]))
+        chosen = {
+            "nine in ten": range(270),
+            "half": range(0, 300, 2),
+            "few": range(0, 300, 60),
+            "the far ones": near_first[120:].tolist(),
+            "none": (),
+        }[meet]
+        kinds = ["b"] * 300
+        for at in chosen:
+            kinds[at] = "a"
+        index.put(
+            [Entry(name(at), {"at": at, "kind": kinds[at]}, {"text": each}) for at, each in enumerate(stored)]
+        )
+        for vector in asked:
+            wanted = [at for at in np.argsort(-(stored @ vector)).tolist() if kinds[at] == "a"][:10]
+            found = index.near("text", vector, 10, [AnyOf("kind", ["a"])])
+            assert [each.fields["at"] for each in found] == wanted
+
     def test_each_kind_is_searched_by_itself_and_an_entry_may_have_several(self, index):
         text, graph = vectors(40), vectors(40, 3)
         index.put([Entry(name(at), {"at": at}, {"text": text[at]}) for at in range(30)])

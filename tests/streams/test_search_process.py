@@ -237,7 +237,7 @@ def test_what_changes_is_found_and_nothing_is_encoded_twice(world):
 
         # Ended, killed and started again, and every record once more: nothing is encoded twice.
         before = len(world.messages("embeddings"))
-        assert world.stop("search") == 0
+        assert world.stop("search") == 0, world.log()
         assert world.stop("embed-agent", signal.SIGKILL) == -signal.SIGKILL
         with pytest.raises(UnavailableError, match="No search process answers") as away:
             DealerIQ(f"http://127.0.0.1:{world.http_port}").search("x")
@@ -286,7 +286,7 @@ def prove_that_feedback_moves_a_hit(world, client):
         }  # fmt: skip
         world.send("feedback", record["dealer_id"], encoder.encode(record))
     world.until(lambda: hit().weight == pytest.approx(1 + 0.3 * 20 / 30, rel=1e-3))
-    assert world.stop("search") == 0
+    assert world.stop("search") == 0, world.log()
     world.start("search")
     world.until(lambda: hit().weight == pytest.approx(1 + 0.3 * 20 / 30, rel=1e-3))
     assert world.run("ranking", "show", "--json")["pairs"] >= 1
@@ -342,7 +342,7 @@ def prove_that_verify_sees_what_differs(world, client, drill):
         check = verify_vectors(
             asker(settings), Broker(settings.kafka), world.registry, sampled=False, pause=lambda: None
         )
-        assert world.stop("search") == 0
+        assert world.stop("search") == 0, world.log()
         return check
 
     whole = verified()
