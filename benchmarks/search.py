@@ -39,13 +39,13 @@ __all__ = ["measure"]
 
 _HOW = """{count:,} products of the carried year, no two of one text, go through Kafka, the embed agent, the
 embeddings topic and into the index of the search process. The raw encoder gets {sample:,} of the same texts
-beforehand, alone: sorted by length in batches of {inner}, and in a plain loop in the order they come. Then every product comes
-again, with none and with 1 % changed. LangChain's index with a record manager, and CocoIndex, do the same
-with {theirs:,} of these texts, our encoder and a store in memory or SQLite, alone and without Kafka. While
-{rate} changed products a second come, probes with a word of their own are searched for until they are found.
-Then the index is grown to {grown:,} entries, the size of the catalogue, with copies whose vectors are moved a
-little, and {queries} searches of two to four words of product names are timed in one thread, encoder
-included. Recall is of the ten nearest, against all vectors compared in full with numpy."""
+beforehand, alone: sorted by length in batches of {inner}, and in a plain loop in the order they come. Then
+every product comes again, with none and with 1 % changed. LangChain's index with a record manager, and
+CocoIndex, do the same with {theirs:,} of these texts, our encoder and a store in memory or SQLite, alone and
+without Kafka. While {rate} changed products a second come, probes with a word of their own are searched for
+until they are found. Then the index is grown to {grown:,} entries, the size of the catalogue, with copies
+whose vectors are moved a little, and {queries} searches of two to four words of product names are timed in
+one thread, encoder included. Recall is of the ten nearest, against all vectors compared in full with numpy."""
 _WHY_RATE = (
     "The broker, the agent and the process that folds share two cores; the encoder alone had one to itself."
 )

@@ -59,7 +59,8 @@ class EmbedStage(Stage):
     retried = (RedisError, EncoderUnavailableError)
     takes_tombstones = True
     refreshed = True
-    most_bytes = 262_144  # of text: a few seconds of encoding, after which the vectors are out
+    most_bytes = 262_144
+    wanted_s = 0.5  # its vectors are out, and an edit is found, before a backlog is through
 
     def __init__(
         self, encoder: Encoder, embedded: Embedded, target: str = FIRST, name: str = "embed-agent"

@@ -70,6 +70,7 @@ class Stage(ABC):
     `refreshed`: whether another encoder may make anew what records did not change.
     `takes_tombstones`: whether `derive` is given tombstones; else they are counted and passed over.
     `most_bytes`: of values handled together; a larger batch is handled in parts.
+    `wanted_s`: how long such a part is to take, s; what is in it is out when it is through.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Stage(ABC):
     takes_tombstones = False
     refreshed = False
     most_bytes: int | None = None
+    wanted_s: float | None = None
 
     @abstractmethod
     def derive(self, events: Sequence[Event]) -> Sequence[Outcome]:

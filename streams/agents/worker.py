@@ -23,6 +23,7 @@ from schemas.codec import Decoder, Encoder
 from schemas.envelope import headers, new_traceparent, parse_headers
 from schemas.errors import ContractError, DealerIQError
 from schemas.validate import valid
+from streams.agents.pace import Pace
 from streams.agents.settings import AgentSettings
 from streams.agents.stage import Derived, Event, Outcome, Stage
 from streams.metrics import StageMeters
@@ -89,6 +90,7 @@ class BatchWorker:
         self._settings = settings
         self._meters = meters
         self._stopping = threading.Event()
+        self._pace = Pace(stage.most_bytes, stage.wanted_s)
         self._decoders = {name: Decoder.of_topic(name, registry.schema) for name in stage.sources}
         self._encoder: Encoder | None = None
         down = (RegistryUnavailableError, RegistryRefusedError, KafkaUnavailableError)
@@ -118,7 +120,7 @@ class BatchWorker:
                 read.append(_Task(message, self._read(message)))
             except ContractError as error:
                 dead.append((message, str(error)))
-        for part in self._parts(read) or [[]]:
+        for part in self._parts(read):
             with self._meters.batch():
                 self._see_through(part, dead, live)
             dead = []
@@ -133,20 +135,16 @@ class BatchWorker:
         record = valid(message.topic, self._retrying(lambda: decoder.decode(message.value)))
         return Event(*where, key, record, record["event_time"], len(message.value))
 
-    def _parts(self, read: list[_Task]) -> list[list[_Task]]:
-        """Split a batch so that no part holds more bytes than the stage takes; one event is never split."""
-        most = self.stage.most_bytes
-        if most is None:
-            return [read] if read else []
-        parts: list[list[_Task]] = []
-        size = 0
-        for task in read:
-            size += task.event.size
-            if not parts or size > most:
-                parts.append([])
-                size = task.event.size
-            parts[-1].append(task)
-        return parts
+    def _parts(self, read: list[_Task]) -> Iterator[list[_Task]]:
+        """Yield a batch in parts of the stage's pace, told by how long each is held; none is one empty part."""
+        sizes, start = [task.event.size for task in read], 0
+        while start < len(read) or not read:
+            end, began = self._pace.end(sizes, start) if read else 0, time.perf_counter()
+            yield read[start:end]
+            if not read:
+                return
+            self._pace.took(sum(sizes[start:end]), time.perf_counter() - began)
+            start = end
 
     def _see_through(self, tasks: list[_Task], dead: list[tuple[Message, str]], live: bool) -> None:
         """See the batch through as one; where that fails, each event alone: one cannot take others along.
