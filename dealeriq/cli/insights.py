@@ -200,11 +200,14 @@ def _tell(
     typer.echo(f"  score {score['event_id']} by {score['model']} {score['model_version']}{run}")
     outputs = ", ".join(f"{name} {value!r}" for name, value in found.outputs.items())
     typer.echo(f"  repeated: {outputs}: {'the same to the bit' if found.same else 'NOT what was recorded'}")
-    width = max(len(each["input"]) for each in found.inputs)
+    moved = [each for each in found.inputs if each["by"] != 0]
+    width = max((len(each["input"]) for each in moved), default=0)
     typer.echo(f"  {'input':<{width}} {'value':>14} {'usually':>14} {'moved the score by':>20}")
-    for each in found.inputs:
+    for each in moved:
         row = [_number(each[name]) for name in ("value", "usual", "by")]
         typer.echo(f"  {each['input']:<{width}} {row[0]:>14} {row[1]:>14} {row[2]:>20}")
+    if still := len(found.inputs) - len(moved):
+        typer.echo(f"  {still} more inputs did not move it: --json has all of them")
     if not history:
         return
     # What the event says of itself has no history: the strongest of the others are shown.
