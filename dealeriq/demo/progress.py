@@ -106,9 +106,11 @@ def settle(system: System, progress: Callable[[str], None], wait_s: float = 900.
     """Wait until every event is in every store: each chat is enriched, nothing is left to read, nothing moves,
     and the lake has every record.
 
-    Raises SettleTimeoutError.
+    As long as chats are enriched it waits on, however slow the machine. Raises SettleTimeoutError `wait_s`
+    after the last of them.
     """
     deadline = time.monotonic() + wait_s
+    enriched = -1
     quiet_since, told = time.monotonic(), 0.0
     before: object = None
     behind = 0
@@ -118,6 +120,9 @@ def settle(system: System, progress: Callable[[str], None], wait_s: float = 900.
         ends = {topic: sum(broker.ends(topic).values()) for topic in _DERIVED}
         chats = reading.produced.get("chats", 0)
         done = ends["chats.enriched"] + ends["chats.dlq"]
+        if enriched < done < chats:
+            deadline = moment + wait_s
+        enriched = done
         moved = {stage: counts for stage, counts in reading.stages.items() if stage != "http"}
         now = (reading.flink, moved, ends)
         whole = all(status.state in ("ready", "done", "given") for status in system.supervisor.status())
