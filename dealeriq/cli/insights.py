@@ -207,7 +207,9 @@ def _tell(
         row = [_number(each[name]) for name in ("value", "usual", "by")]
         typer.echo(f"  {each['input']:<{width}} {row[0]:>14} {row[1]:>14} {row[2]:>20}")
     if still := len(found.inputs) - len(moved):
-        typer.echo(f"  {still} more inputs did not move it: --json has all of them")
+        typer.echo(
+            f"  {still} more {'input' if still == 1 else 'inputs'} did not move it: --json has all of them"
+        )
     if not history:
         return
     # What the event says of itself has no history: the strongest of the others are shown.
