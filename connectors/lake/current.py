@@ -43,7 +43,7 @@ def refresh(root: Root, topic_name: str, *, anew: bool = False) -> int:
     Does nothing for a topic without a table, or one that has no current table (`has_current`). Raises
     LakeConflictError where another process refreshed at the same moment, and what reading a table raises.
     """
-    import duckdb
+    from connectors.duck import connect_duckdb
 
     if not has_current(topic_name):
         return 0
@@ -64,7 +64,7 @@ def refresh(root: Root, topic_name: str, *, anew: bool = False) -> int:
     if all(held.get(number) == offset for number, offset in target.items()):
         return 0
     url = table_url(lake_of(root).url, topic_name, current=True)
-    with duckdb.connect(config={"memory_limit": _MEMORY, "threads": 1}) as sql, translated(url):
+    with connect_duckdb(memory_limit=_MEMORY, threads=1) as sql, translated(url):
         rows = relation(sql, root, topic_name, version=verbatim.version(), positions=target)
         behind = " AND ".join(
             f"NOT (_partition = {number} AND _offset < {offset})" for number, offset in held.items()

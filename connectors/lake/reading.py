@@ -1,6 +1,6 @@
 """Reading the lake without Kafka: the files of a table at a version, its positions, and SQL for DuckDB.
 
-    with duckdb.connect() as connection:
+    with connect_duckdb() as connection:
         connection.sql(f"SELECT count(*) FROM {scan_sql(root, 'orders')}")
 
 A table only grows, so its rows as of a position are those below it: that needs no old version.

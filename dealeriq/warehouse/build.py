@@ -70,7 +70,7 @@ def build(
 
     Raises WarehouseError when a model or a test fails, WarehouseBusyError, and what reading the lake raises.
     """
-    import duckdb
+    from connectors.duck import connect_duckdb
 
     began = time.monotonic()
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -79,7 +79,7 @@ def build(
         for stray in file.parent.glob(f"{fresh.name}*"):
             stray.unlink()
         progress("reading the lake's versions")
-        with duckdb.connect(str(fresh)) as connection:
+        with connect_duckdb(str(fresh)) as connection:
             connection.execute(f"SET memory_limit = '{memory_mb}MiB'")
             sources = create_sources(connection, lake)
             _record(connection, file, sources)
@@ -91,7 +91,7 @@ def build(
         report.seconds = round(time.monotonic() - began, 3)
         if report.failed:
             raise WarehouseError(f"the warehouse was not replaced: {_sentences(report)} (file: {fresh})")
-        with duckdb.connect(str(fresh)) as connection:
+        with connect_duckdb(str(fresh)) as connection:
             # The views name files that the lake will one day sweep away.
             connection.execute("DROP SCHEMA lake CASCADE; CHECKPOINT")
         report.file = str(file)

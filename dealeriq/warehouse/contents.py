@@ -33,9 +33,9 @@ def contents(file: Path) -> tuple[list[TableContents], list[tuple[str, int | Non
     """
     if not file.exists():
         raise NoWarehouseError(f"there is no warehouse at {file}")
-    import duckdb
+    from connectors.duck import connect_duckdb
 
-    with duckdb.connect(str(file), read_only=True) as connection:
+    with connect_duckdb(str(file), read_only=True) as connection:
         names = connection.execute(
             "SELECT table_schema, table_name FROM information_schema.tables ORDER BY 1, 2"
         ).fetchall()

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 
+from connectors.duck import connect_duckdb
 from connectors.lake import (
     Lake,
     LakeTableMissingError,
@@ -55,12 +55,8 @@ class LakeEvents:
     ) -> None:
         self._lake, self._views, self._precision, self._arrival = lake, views, precision, arrival
         self._until_ms = until_ms
-        self._connection = duckdb.connect(
-            config={
-                "memory_limit": f"{memory_mb}MB",
-                "temp_directory": str(scratch),
-                "preserve_insertion_order": False,
-            }
+        self._connection = connect_duckdb(
+            memory_limit=f"{memory_mb}MB", temp_directory=str(scratch), preserve_insertion_order=False
         )
         self._loaded: set[str] = set()
         self.versions = {

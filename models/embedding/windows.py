@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-import duckdb
 import numpy as np
 
+from connectors.duck import connect_duckdb
 from connectors.lake import Lake
 from connectors.lake.reading import relation
 from models.embedding.shift import Floats, Sample
@@ -39,7 +39,7 @@ class VectorHistory:
 
     def __init__(self, lake: Lake, topics: Iterable[str], window_ms: int, memory_mb: int = 256) -> None:
         self._window = window_ms
-        self._connection = duckdb.connect(config={"memory_limit": f"{memory_mb}MB", "threads": 1})
+        self._connection = connect_duckdb(memory_limit=f"{memory_mb}MB", threads=1)
         parts = []
         for number, name in enumerate(topics):
             relation(self._connection, lake, name, select=_COLUMNS).create_view(f"part{number}")

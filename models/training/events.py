@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from connectors.duck import connect_duckdb
 from connectors.lake import Lake, LakeTableMissingError, Root, lake_of, relation, translated, version
 from connectors.lake import columns as columns_of
 from features.history import TIME_COLUMN
@@ -45,9 +45,7 @@ class Stream:
     ) -> None:
         self._lake: Lake = lake_of(lake)
         self.until_ms, self.versions = until_ms, dict(versions or {})
-        self._connection = duckdb.connect(
-            config={"memory_limit": f"{memory_mb}MB", "preserve_insertion_order": False}
-        )
+        self._connection = connect_duckdb(memory_limit=f"{memory_mb}MB", preserve_insertion_order=False)
 
     def __enter__(self) -> Self:
         return self

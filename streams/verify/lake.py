@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import duckdb
 import numpy as np
 import polars as pl
 
+from connectors.duck import connect_duckdb
 from connectors.lake import LakeTableMissingError, Root, positions, relation, version
 from connectors.registry import Registry
 from schemas.catalogue import topic as declared
@@ -80,7 +80,7 @@ def verify_table(
         check.behind = _behind(broker, topic, firsts, ends, sampled)
         return check
     ends = broker.ends(topic)
-    with duckdb.connect(config={"threads": pl.thread_pool_size()}) as sql:
+    with connect_duckdb(threads=pl.thread_pool_size()) as sql:
         rows = relation(sql, root, topic, version=at)
         rows.create_view("lake")
         upto = _check_positions(check, sql, held, ends)

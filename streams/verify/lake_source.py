@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-import duckdb
 import polars as pl
 
+from connectors.duck import connect_duckdb
 from connectors.lake import LakeTableMissingError, Root, positions, relation, version
 from streams.verify.broker import Ends
 
@@ -37,7 +37,7 @@ def lake_rows(
     except LakeTableMissingError:
         yield iter(()), {}
         return
-    with duckdb.connect(config={"threads": pl.thread_pool_size()}) as sql:
+    with connect_duckdb(threads=pl.thread_pool_size()) as sql:
         there = {partition: max(offset, firsts.get(partition, 0)) for partition, offset in upto.items()}
         rows = relation(sql, root, topic, version=at, positions=there)
         gone = " OR ".join(f"(_partition = {p} AND _offset < {first})" for p, first in firsts.items() if first)
