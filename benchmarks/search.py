@@ -59,6 +59,7 @@ _WHY_EDIT = (
     "Two hundred edits a second are nearly all that the encoder takes on one thread beside the broker and the "
     "process that folds; in an hour when it takes fewer, they queue: what is above the time at 50 is waiting."
 )
+_PATIENCE_S = 120
 _FEW, _RATE = 50, 200  # edits a second that leave the encoder idle, and that are asked for
 
 
@@ -315,6 +316,8 @@ def _probes(settings: Settings, live: _Live, frame: pl.DataFrame, lasts: float, 
                 began = time.perf_counter()
                 live.send(probe)
                 while not _found(client, word, probe["product_id"][0]):
+                    if time.perf_counter() - began > _PATIENCE_S:
+                        raise RuntimeError(f"{word} is not found {_PATIENCE_S} s after its edit")
                     time.sleep(0.005)
                 taken.append(time.perf_counter() - began)
     finally:
@@ -324,7 +327,7 @@ def _probes(settings: Settings, live: _Live, frame: pl.DataFrame, lasts: float, 
 
 
 def _found(client: httpx.Client, word: str, product: str) -> bool:
-    answer = client.post("/v1/search", json={"text": word, "correct": False, "limit": 1}).json()
+    answer = client.post("/v1/search", json={"text": word, "correct": False, "limit": 10}).json()
     return any(hit["id"] == product and word in hit["text"] for hit in answer["hits"])
 
 
