@@ -19,6 +19,8 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
 def test_addresses_are_found_while_the_folder_is_held(tmp_path: Path) -> None:
     settings = load(environment(tmp_path), running=False)
     settings.kafka.bootstrap = "127.0.0.1:1234"
+    flink = settings.flink
+    flink.url, flink.lib_dir, flink.checkpoint_dir = "http://f:8081", "lib", "file:checkpoints"
     running.publish(tmp_path, settings)
     assert load(environment(tmp_path)).kafka.bootstrap is None  # nobody holds it: a run that was killed
     with (tmp_path / running.LOCK).open("w") as lock:
@@ -27,6 +29,9 @@ def test_addresses_are_found_while_the_folder_is_held(tmp_path: Path) -> None:
         found = load(seen)
         assert found.kafka.bootstrap == "127.0.0.1:1234"
         assert found.redis.url is None
+        # A job is submitted with all three.
+        assert (found.flink.url, found.flink.lib_dir) == ("http://f:8081", "lib")
+        assert found.flink.checkpoint_dir == "file:checkpoints"
         source = {value.name: value.source for value in found.values(seen)}
         assert source["kafka.bootstrap"] == f"system running in {tmp_path}"
         assert source["redis.url"] == "default"
