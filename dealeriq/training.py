@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dealeriq.runtime.child import die_with_parent
 from dealeriq.settings import Settings
 from models.lifecycle import Decision, ModelState
 from models.specs import spec as spec_of
@@ -92,8 +93,9 @@ def child(
         began = time.monotonic()
         command = [python, "-m", f"models.{module}", str(job_file), str(out)]
         with subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=sys.stderr, env=_environment(variables or {})
-        ) as running:
+            command, stdin=subprocess.DEVNULL, stdout=sys.stderr, env=_environment(variables or {}),
+            preexec_fn=die_with_parent,
+        ) as running:  # fmt: skip
             while running.poll() is None:
                 late = time.monotonic() - began > most_s
                 if late or (stop is not None and stop.is_set()):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from dealeriq.runtime.child import die_with_parent
 from dealeriq.settings import Settings
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ def _run(settings: Settings, stop: threading.Event) -> dict[str, Any] | None:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,  # that it may stand back from all others, its parent too
+        preexec_fn=die_with_parent,
     ) as child:
         while True:
             try:

@@ -15,6 +15,7 @@ from confluent_kafka import TopicPartition
 from connectors.kafka import KafkaUnavailableError, consumer
 from connectors.whole import end_offset
 from dealeriq.reindex.work import work
+from dealeriq.runtime.child import die_with_parent
 from dealeriq.settings import Settings
 from models.embedding import OWNERS
 from models.text import Encoder
@@ -47,7 +48,9 @@ def fill(
     command = [sys.executable, "-m", "dealeriq.processes", "reindex-agent"]
     environment = os.environ | settings.environment() | {"DEALERIQ_METRICS_PORT": "0"}
     # Faust greets on stdout, which is for data here.
-    with subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=sys.stderr) as agent:
+    with subprocess.Popen(
+        command, env=environment, stdin=subprocess.DEVNULL, stdout=sys.stderr, preexec_fn=die_with_parent
+    ) as agent:
         try:
             told, before, still = 0.0, -1, 0
             while True:
