@@ -21,7 +21,10 @@ def command(
         str | None, typer.Option(help="Events a second, or `max`; default: setting demo.speed.")
     ] = None,
     search: Annotated[
-        bool, typer.Option("--search", help="Also embed the products, and answer /v1/search.")
+        bool,
+        typer.Option(
+            "--search", help="Also embed the products (a whole catalogue takes minutes), and answer /v1/search."
+        ),
     ] = False,
     graph: Annotated[bool, typer.Option("--graph", help="Also keep the graph in Neo4j (700 MB more).")] = False,
     loop: Annotated[

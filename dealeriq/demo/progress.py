@@ -133,6 +133,8 @@ def settle(system: System, progress: Callable[[str], None], wait_s: float = 900.
             return reading
         if moment - told >= 5:
             waiting = f", {behind:,} to come to the lake" if behind else ""
+            if "embed-agent" in reading.stages:  # a whole catalogue takes minutes
+                waiting = f", {sum(reading.stages['embed-agent'].values()):,} products embedded{waiting}"
             progress(
                 f"settling: {done:,} of {chats:,} chats enriched, {reading.lag:,} records to read{waiting}"
             )
