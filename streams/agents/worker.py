@@ -137,12 +137,12 @@ class BatchWorker:
 
     def _parts(self, read: list[_Task]) -> Iterator[list[_Task]]:
         """Yield a batch in parts of the stage's pace, told by how long each is held; none is one empty part."""
+        if not read:
+            yield []
         sizes, start = [task.event.size for task in read], 0
-        while start < len(read) or not read:
-            end, began = self._pace.end(sizes, start) if read else 0, time.perf_counter()
+        while start < len(read):
+            end, began = self._pace.end(sizes, start), time.perf_counter()
             yield read[start:end]
-            if not read:
-                return
             self._pace.took(sum(sizes[start:end]), time.perf_counter() - began)
             start = end
 

@@ -3,27 +3,21 @@
 import subprocess
 import sys
 
-_LONG = "SELECT sum(hash(a.range * b.range)) FROM range(3_000) a, range(20_000) b"
+import pytest
+
+_ASKED = """
+from connectors.duck import connect_duckdb
+from duckdb import connect
+with {connect}() as sql:
+    sql.execute("SET threads = 1; SET progress_bar_time = 1")
+    assert sql.sql("SELECT sum(hash(a.range * b.range)) FROM range(3_000) a, range(20_000) b").fetchall()
+"""
 
 
-def test_a_long_query_prints_nothing():
-    asked = (
-        "from connectors.duck import connect_duckdb\n"
-        "with connect_duckdb(threads=1) as sql:\n"
-        "    sql.execute('SET progress_bar_time = 1')\n"
-        f"    assert sql.sql('{_LONG}').fetchall()[0][0] > 0\n"
-    )
-    ran = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, timeout=120)
-    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
-
-
-def test_its_own_way_would_print():
-    """What the test above proves would not be known of a query that is too short."""
-    asked = (
-        "import duckdb\n"
-        "with duckdb.connect(config={'threads': 1}) as sql:\n"
-        "    sql.execute('SET progress_bar_time = 1')\n"
-        f"    sql.sql('{_LONG}').fetchall()\n"
-    )
-    ran = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, timeout=120)
-    assert "%" in ran.stdout
+@pytest.mark.parametrize(("connect", "prints"), [("connect_duckdb", False), ("connect", True)])
+def test_a_long_query_prints_by_duckdbs_own_way_alone(connect: str, prints: bool) -> None:
+    """That it would print is known of the same query, else nothing was proved of ours."""
+    command = [sys.executable, "-c", _ASKED.format(connect=connect)]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ("%" in ran.stdout, bool(ran.stdout)) == (prints, prints)

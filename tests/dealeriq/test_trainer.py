@@ -11,10 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -27,6 +24,7 @@ from models.lifecycle_log import LifecycleLog
 from models.requests import TOPIC, send
 from models.runtime import Session
 from tests.models.year import write_year
+from tests.waiting import until
 
 MODEL = "demand_forecast"
 
@@ -41,14 +39,6 @@ def place(stack: Settings, tmp_path_factory: pytest.TempPathFactory) -> Settings
     settings.lake.url = str(folder / "lake")
     settings.trainer.min_interval_s = 0.0
     return settings
-
-
-def until(ask: Callable[[], Any], seconds: float = 240.0) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := ask()):
-        assert time.monotonic() < end, "it did not come"
-        time.sleep(0.5)
-    return found
 
 
 def cli(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -74,7 +64,7 @@ class Trained:
         writer.flush()
         first = trainer(place, said)
         try:
-            until(lambda: "\ntraining\n" in said.read_text() or "is champion" in said.read_text())
+            until(lambda: "\ntraining\n" in said.read_text() or "is champion" in said.read_text(), 240.0)
         finally:
             os.killpg(first.pid, signal.SIGKILL)
             first.wait()
@@ -83,8 +73,8 @@ class Trained:
             self.versions_after_kill = dict(log.registry.state(MODEL).versions)
             second = trainer(place, said)
             try:
-                until(lambda: log.catch_up() and log.registry.state(MODEL).champion)
-                until(lambda: "aliases" in said.read_text() or _alias(place) is not None)
+                until(lambda: log.catch_up() and log.registry.state(MODEL).champion, 240.0)
+                until(lambda: "aliases" in said.read_text() or _alias(place) is not None, 240.0)
             finally:
                 second.send_signal(signal.SIGTERM)
                 self.exit_code = second.wait(60)

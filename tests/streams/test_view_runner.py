@@ -17,6 +17,7 @@ from dealeriq.settings import Settings
 from schemas.catalogue import topic
 from streams.views.runner import PositionBeyondLogError, ViewRunner
 from streams.views.view import Position, View
+from tests.waiting import until
 
 pytestmark = pytest.mark.services
 
@@ -116,13 +117,6 @@ def send(stack: Settings, name: str, *values: bytes) -> None:
     assert writer.flush(60) == 0
 
 
-def until(ask: Callable[[], Any], seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not ask():
-        assert time.monotonic() < end, "it did not come"
-        time.sleep(0.05)
-
-
 def test_it_goes_on_from_the_stores_position_and_waits_for_a_topic(
     stack: Settings, name: str, start: Any
 ) -> None:
@@ -131,12 +125,12 @@ def test_it_goes_on_from_the_stores_position_and_waits_for_a_topic(
     time.sleep(0.5)
     create(stack, name)
     send(stack, name, b"a", b"b", b"c")
-    until(lambda: len(view.held) == 3)
+    until(lambda: len(view.held) == 3, 60.0)
     assert end() is None
     again = Kept("kept", name)
     again.position = {(name, 0): 1}  # the store says less than what the group has committed
     end = start(again)
-    until(lambda: again.position == {(name, 0): 2, (name, 1): 1})
+    until(lambda: again.position == {(name, 0): 2, (name, 1): 1}, 60.0)
     assert set(again.held.values()) == {b"b", b"c"}
     assert end() is None
 
@@ -158,7 +152,7 @@ def test_a_dead_letter_is_kept_before_the_position_moves_and_once_a_batch(
     view.before_moving = crash
     send(stack, name, b"bad")
     end = start(view)
-    until(lambda: len(calls) == 3)
+    until(lambda: len(calls) == 3, 60.0)
     failure = end()
     assert isinstance(failure, RuntimeError), failure
     assert view.position == {}
@@ -170,7 +164,7 @@ def test_a_position_that_the_topic_has_not_reached_is_refused(stack: Settings, n
     view = Kept("kept", name)
     view.position = {(name, 1): 9}
     end = start(view)
-    until(lambda: isinstance(end(), PositionBeyondLogError))
+    until(lambda: isinstance(end(), PositionBeyondLogError), 60.0)
 
 
 def test_offsets_are_committed_for_who_watches_with_a_new_word_each_second(
@@ -183,7 +177,7 @@ def test_offsets_are_committed_for_who_watches_with_a_new_word_each_second(
     send(stack, name, b"a", b"b", b"c")
     end = start(view)
     broker, group = Broker(stack.kafka), f"dealeriq-{view.name}"
-    until(lambda: broker.committed(group, name) == {0: 2, 1: 1})
+    until(lambda: broker.committed(group, name) == {0: 2, 1: 1}, 60.0)
     said = broker.beat(group)
-    until(lambda: broker.beat(group) != said)
+    until(lambda: broker.beat(group) != said, 60.0)
     assert end() is None
