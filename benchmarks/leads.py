@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -12,7 +15,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 from confluent_kafka import TopicPartition
-from numpy.typing import NDArray
 
 from benchmarks.contract import Claim, Outcome
 from connectors import demo_data
@@ -21,18 +23,17 @@ from connectors.redis import connect
 from connectors.registry import Registry
 from dealeriq.runtime import Supervisor
 from dealeriq.settings import Settings, load
+from dealeriq.training import interpreter
 from dealeriq.views.leads import run
 from models.leads import NAMES
 from models.leads.replay import Labelled, replay
 from models.text import packaged_encoder
-from models.training.metrics import binary
 from schemas.codec import Encoder
 from streams.agents.reading import Reader
 from streams.leads.store import LearnerStore
 
 __all__ = ["measure"]
 
-Floats = NDArray[np.float64]
 _HOW = """The carried conversations have no orders, so nothing here says how well orders are foretold. What is
 told of them is
 how they were rated (witty, upbeat, interesting; 1 to 10), and a rating above 5 stands for an outcome:
@@ -50,18 +51,18 @@ def measure(short: bool = False, conversations: str = "") -> Outcome:
     count = int(conversations or (60 if short else 1_500))
     enriched, ratings = _carried(count)
     found = list(replay(enriched, ratings, _liked))
-    judged = _Judged(found)
+    judged = _judged(found)
     events, taken_s = _stream(enriched, ratings)
-    river_s = _river(found)
+    gain = {other: tuple(each) for other, each in judged["gains"].items()}
     claims = [
         Claim(
-            "log loss below the prior's: lower end of the interval", judged.gain("prior")[0], "", 0.0001,
-            spread=judged.gain("prior"),
+            "log loss below the prior's: lower end of the interval", gain["prior"][0], "", 0.0001,
+            spread=gain["prior"],
             why="A model that forgets within some thirty outcomes knows little at any time.",
         ),
         Claim(
-            "log loss below the static regression's: lower end of the interval", judged.gain("static")[0], "",
-            0.0, spread=judged.gain("static"),
+            "log loss below the static regression's: lower end of the interval", gain["static"][0], "",
+            0.0, spread=gain["static"],
             why="Carried conversations were dealt over the year by hash: nothing drifts in them.",
         ),
         Claim("messages and outcomes through the stream", round(events / taken_s), "/s", 1_000),
@@ -70,8 +71,12 @@ def measure(short: bool = False, conversations: str = "") -> Outcome:
         rated=len(found), conversations=len({each.conversation_id for each in found}), messages=len(enriched),
         events=events,
     )  # fmt: skip
-    figures = {"stream events": events, "stream, s": taken_s, "River alone, outcomes/s": len(found) / river_s}
-    return Outcome(how, claims, judged.table(), figures)
+    figures = {
+        "stream events": events,
+        "stream, s": taken_s,
+        "River alone, outcomes/s": len(found) / judged["river, s"],
+    }
+    return Outcome(how, claims, judged["table"], figures)
 
 
 def _liked(feedback: Mapping[str, Any]) -> float | None:
@@ -97,55 +102,22 @@ def _carried(count: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     return enriched, ratings.filter(pl.col("subject_id").is_in(own["event_id"].implode())).to_dicts()
 
 
-class _Judged:
-    """Answers of everybody to the last two thirds of the outcomes."""
-
-    def __init__(self, found: list[Labelled]) -> None:
-        from sklearn.linear_model import LogisticRegression
-        from sklearn.pipeline import make_pipeline
-        from sklearn.preprocessing import StandardScaler
-
-        first = len(found) // 3
-        truth = np.array([each.outcome for each in found])
-        x = np.array([each.vector for each in found])
-        share = (np.cumsum(truth) - truth + 0.5) / (np.arange(len(truth)) + 1.0)
-        static = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2_000))
-        static.fit(x[:first], truth[:first])
-        self.answers: dict[str, Floats] = {
-            "online": np.array([each.answer for each in found])[first:],
-            "static": static.predict_proba(x[first:])[:, 1],
-            "prior": share[first:],
-        }
-        self.truth = truth[first:]
-        _, self._which = np.unique([each.conversation_id for each in found[first:]], return_inverse=True)
-
-    def losses(self, who: str) -> Floats:
-        """Each outcome's log loss."""
-        p = np.clip(self.answers[who], 1e-7, 1 - 1e-7)
-        return np.asarray(-(self.truth * np.log(p) + (1 - self.truth) * np.log1p(-p)))
-
-    def gain(self, other: str) -> tuple[float, float]:
-        """How much less log loss the online model has than another: its interval."""
-        return self._interval(self.losses(other) - self.losses("online"))
-
-    def table(self) -> list[dict[str, Any]]:
-        """Return a row for everybody."""
-        rows = []
-        for who, answers in self.answers.items():
-            told = binary(self.truth, answers[:, None])
-            low, high = self._interval(self.losses(who))
-            rows.append(
-                {"": who, "AUC": f"{told['auc']:.3f}", "log loss": f"{told['log_loss']:.4f}",
-                 "95 %": f"{low:.4f} to {high:.4f}", "calibration error": f"{told['calibration_error']:.3f}"}
-            )  # fmt: skip
-        return rows
-
-    def _interval(self, values: Floats) -> tuple[float, float]:
-        total, count = np.bincount(self._which, values), np.bincount(self._which)
-        drawn = np.random.default_rng(11).integers(0, len(total), (1_000, len(total)))
-        means = total[drawn].sum(axis=1) / count[drawn].sum(axis=1)
-        low, high = np.percentile(means, [2.5, 97.5])
-        return round(float(low), 4), round(float(high), 4)
+def _judged(found: list[Labelled]) -> dict[str, Any]:
+    """What the training environment finds of these answers: it has River and scikit-learn."""
+    with tempfile.TemporaryDirectory(prefix="dealeriq-leads-") as name:
+        given, out = Path(name) / "given.npz", Path(name) / "out.json"
+        np.savez(
+            given,
+            names=np.array(NAMES),
+            vectors=np.array([each.vector for each in found]),
+            outcomes=np.array([each.outcome for each in found]),
+            answers=np.array([each.answer for each in found]),
+            conversations=np.array([each.conversation_id for each in found]),
+        )
+        python = interpreter(lambda line: print(line, file=sys.stderr))
+        subprocess.run([python, "-m", "benchmarks.peers.leads", str(given), str(out)], check=True)
+        judged: dict[str, Any] = json.loads(out.read_text())
+    return judged
 
 
 def _stream(enriched: list[dict[str, Any]], ratings: list[dict[str, Any]]) -> tuple[int, float]:
@@ -194,16 +166,3 @@ def _wait(settings: Settings, lessons: int) -> None:
             time.sleep(0.05)
     finally:
         reading.close()
-
-
-def _river(found: list[Labelled]) -> float:
-    """Seconds of River alone for the same outcomes: predict, then learn."""
-    from river import linear_model, optim
-
-    model = linear_model.LogisticRegression(optim.SGD(0.05), l2=1e-4, intercept_lr=0.05)
-    rows = [(dict(zip(NAMES, each.vector, strict=True)), each.outcome > 0.5) for each in found]
-    began = time.perf_counter()
-    for x, y in rows:
-        model.predict_proba_one(x)
-        model.learn_one(x, y)
-    return time.perf_counter() - began
