@@ -7,9 +7,9 @@ import sys
 import threading
 from pathlib import Path
 
-import structlog
 from prometheus_client import Gauge
 
+from connectors.log import get_logger
 from connectors.registry import Registry
 from connectors.settings import AddressNotSetError
 from dealeriq.runtime.jars import cache_dir, ensure
@@ -24,7 +24,7 @@ from streams.metrics import REGISTRY, StageMeters
 
 __all__ = ["job_counters", "keep_submitted", "submit_jobs", "target"]
 
-log = structlog.get_logger()
+log = get_logger()
 _LOOK_S = 2.0
 _METERS = StageMeters("flink-jobs")
 _JOBS = Gauge("dealeriq_flink_jobs", "Flink jobs that run because of this process", registry=REGISTRY)

@@ -6,9 +6,9 @@ import contextlib
 import threading
 
 import redis.exceptions
-import structlog
 
 from connectors.kafka import ensure_topics
+from connectors.log import get_logger
 from connectors.redis import connect
 from connectors.registry import Registry, RegistryRefusedError, RegistryUnavailableError
 from dealeriq.settings import Settings
@@ -21,7 +21,7 @@ from streams.transactional import TransactionalRunner
 
 __all__ = ["keep_scoring_lines"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 _LOOK_S = 0.2
 _RETRIED = (
     redis.exceptions.RedisError, RegistryUnavailableError, RegistryRefusedError, RemoteUnavailableError,

@@ -7,9 +7,9 @@ import threading
 from typing import Any
 
 import redis.exceptions
-import structlog
 
 from connectors.kafka import ensure_topics, producer
+from connectors.log import get_logger
 from connectors.redis import connect
 from connectors.registry import Registry
 from dealeriq.settings import Settings
@@ -26,7 +26,7 @@ from streams.views.score_view import ScoreView
 
 __all__ = ["keep_scoring"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 _LOOK_S = 0.2
 
 

@@ -11,8 +11,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
+from connectors.log import get_logger
 from dealeriq.runtime.child import die_with_parent
 from dealeriq.settings import Settings
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["keep_verifying", "verifier"]
 
-log = structlog.get_logger()
+log = get_logger()
 _SHOWN = 20
 
 

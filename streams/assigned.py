@@ -7,17 +7,17 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from connectors.errors import translated
 from connectors.kafka import partition_counts, retrying
+from connectors.log import get_logger
 from connectors.settings import KafkaSettings
 from streams.metrics import StageMeters
 
 __all__ = ["Place", "fetch", "lag", "partitions", "patiently", "watermarks"]
 
-log = structlog.get_logger()
+log = get_logger()
 T = TypeVar("T")
 Place = tuple[str, int]
 

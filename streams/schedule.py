@@ -5,14 +5,13 @@ from __future__ import annotations
 import threading
 from typing import Protocol
 
-import structlog
-
 from connectors.errors import translated
+from connectors.log import get_logger
 from streams.metrics import StageMeters
 
 __all__ = ["EmbeddingSchedule"]
 
-log = structlog.get_logger("dealeriq.embedding")
+log = get_logger("dealeriq.embedding")
 
 
 class Run(Protocol):

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
-import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from connectors.errors import translated
 from connectors.kafka import KafkaUnavailableError, Producer, consumer, producer, retrying
+from connectors.log import get_logger
 from connectors.settings import KafkaSettings
 from connectors.transactions import is_fenced, persistently
 from schemas.errors import DealerIQError
@@ -28,7 +28,7 @@ from streams.metrics import StageMeters
 
 __all__ = ["FencedError", "Outgoing", "Stage", "TransactionalRunner"]
 
-log = structlog.get_logger()
+log = get_logger()
 
 _CALL_S = 30.0
 _TIMEOUT_MS = 60_000

@@ -12,8 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 from urllib.parse import unquote
 
-import structlog
-
+from connectors.log import get_logger
 from dealeriq.http.forward import Forwarder
 from dealeriq.http.graph import GraphSource
 from dealeriq.http.handlers import Answer, Handlers, Request, StreamAnswer
@@ -37,7 +36,7 @@ DURATION = BatchHistogram(
     "dealeriq_http_request_seconds", "Seconds to answer a request", "route", DURATION_BUCKETS, REGISTRY
 )
 JSON, PROBLEM = b"application/json", b"application/problem+json"
-log = structlog.get_logger("dealeriq.http")
+log = get_logger("dealeriq.http")
 
 
 class Application:

@@ -8,8 +8,8 @@ from dataclasses import asdict
 from typing import Any
 
 import orjson
-import structlog
 
+from connectors.log import get_logger
 from dealeriq.http.multiplex import MultiplexedRedis, StoreUnavailableError
 from dealeriq.http.problems import ProblemError, nearest
 from models.recommend.settings import RecommendSettings
@@ -20,7 +20,7 @@ from streams.recommend.ranker import ModelRanker
 
 __all__ = ["RecommendationSource"]
 
-log = structlog.get_logger("dealeriq.http")
+log = get_logger("dealeriq.http")
 _MOST = 100
 _ASKED = ("limit", "category")
 

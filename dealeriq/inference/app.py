@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 from urllib.parse import unquote
 
 import orjson
-import structlog
 
+from connectors.log import get_logger
 from dealeriq.http.app import JSON, Receive, Scope, Send
 from dealeriq.http.handlers import Request
 from dealeriq.http.problems import ProblemError
@@ -33,7 +33,7 @@ DURATION = BatchHistogram(
 )  # fmt: skip
 _WINDOW = {b"gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}
 T = TypeVar("T")
-log = structlog.get_logger("dealeriq.inference")
+log = get_logger("dealeriq.inference")
 
 
 class _Refused(Exception):  # noqa: N818 - an answer, not an error

@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
-import structlog
 
+from connectors.log import get_logger
 from dealeriq.http.server import AddressTakenError
 from dealeriq.inference.answering import EXTENSIONS, NAME, Answering, server_version
 from dealeriq.inference.versions import NoSuchModelError
@@ -34,7 +34,7 @@ _STATUS: tuple[tuple[type[DealerIQError], grpc.StatusCode], ...] = (
     (NoSuchVersionError, grpc.StatusCode.NOT_FOUND),
     (DealerIQError, grpc.StatusCode.UNAVAILABLE),  # the model's folder, or the endpoint that answers for it
 )
-log = structlog.get_logger("dealeriq.inference")
+log = get_logger("dealeriq.inference")
 
 
 def start(

@@ -8,8 +8,7 @@ from collections import OrderedDict
 from copy import deepcopy
 from dataclasses import dataclass
 
-import structlog
-
+from connectors.log import get_logger
 from models.artifact import ArtifactError
 from models.lifecycle import Lifecycle, ModelState, NoSuchVersionError
 from models.runtime import RuntimeSettings, Session, open_registered
@@ -19,7 +18,7 @@ from streams.scoring.served import FALLBACK, SERVING, SWAPS
 
 __all__ = ["NoSuchModelError", "ServedVersions"]
 
-_log = structlog.get_logger("dealeriq.inference")
+_log = get_logger("dealeriq.inference")
 _AGAIN_S = 30.0  # until a version that did not load is tried again: its folder may be on its way
 _ROLES = ("champion", "challenger")
 

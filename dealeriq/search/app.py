@@ -17,8 +17,8 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import orjson
-import structlog
 
+from connectors.log import get_logger
 from connectors.vectors import AnyOf, IndexUnavailableError
 from dealeriq.http.app import JSON, PROBLEM, Receive, Scope, Send
 from dealeriq.http.handlers import Answer, Request
@@ -43,7 +43,7 @@ SECONDS = BatchHistogram(
     REGISTRY,
 )
 _PLAIN = {"q": "text", "text": "text", "like": "like", "dealer_id": "dealer_id"}
-log = structlog.get_logger("dealeriq.search")
+log = get_logger("dealeriq.search")
 
 
 class SearchApplication:

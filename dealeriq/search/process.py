@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-import structlog
 import uvicorn
 
 from connectors.kafka import ensure_topics
+from connectors.log import get_logger
 from connectors.redis import connect
 from connectors.registry import Registry
 from connectors.vectors import AnyOf, VectorIndex
@@ -41,7 +41,7 @@ from streams.views.vector_view import VectorView
 __all__ = ["run"]
 
 _PATIENCE_S = 2.0
-log = structlog.get_logger("dealeriq.search")
+log = get_logger("dealeriq.search")
 
 _AGAIN_S = 5.0
 

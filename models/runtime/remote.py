@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import structlog
 from numpy.typing import NDArray
 
+from connectors.log import get_logger
 from models.oip.call import InferAnswer, InferCall
 from models.oip.client import Endpoint, RemoteUnavailableError, endpoint
 from models.oip.tensors import ProtocolError, Tensor
@@ -25,7 +25,7 @@ __all__ = ["RemoteSession"]
 Vectors = NDArray[np.float32]
 _PROOF_ROWS = 64
 _TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}  # other hardware rounds otherwise; another model is farther away
-log = structlog.get_logger("dealeriq.models")
+log = get_logger("dealeriq.models")
 
 
 class RemoteSession(Session):

@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any
 
 import faust
-import structlog
 
 from connectors.errors import translated
+from connectors.log import get_logger
 from connectors.settings import KafkaSettings
 from streams.agents.lots import BUFFERED, Lot, LotApp, WholeLots
 from streams.agents.refresh import Refresher
@@ -36,7 +36,7 @@ from streams.metrics import StageMeters
 
 __all__ = ["Host", "build"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 _LOOK_S = 2.0  # how often it is looked whether a refresh is due
 _SESSION_S = 6.0  # the least that a broker allows by default: after kill -9 another worker takes over in 6 s
 

@@ -7,8 +7,8 @@ import time
 from typing import Any, Generic, TypeVar
 
 import numpy as np
-import structlog
 
+from connectors.log import get_logger
 from models.lifecycle import Lifecycle
 from models.runtime import RuntimeSettings, Session, open_registered
 from models.text import Encoder
@@ -19,7 +19,7 @@ from streams.scoring.served import FALLBACK, tell_swap
 __all__ = ["INTENT", "SENTIMENT", "URGENCY", "Heads", "IntentHead", "ToneHead"]
 
 INTENT, SENTIMENT, URGENCY = "chat_intent", "chat_sentiment", "chat_urgency"
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 _AGAIN_S = 30.0  # until a version that did not load is tried again: its folder may be on its way
 Vectors = np.ndarray[Any, np.dtype[np.float32]]
 

@@ -14,10 +14,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-import structlog
-
 from connectors.errors import translated
 from connectors.kafka import KafkaUnavailableError, Producer, dead_letter_headers
+from connectors.log import get_logger
 from connectors.registry import Registry, RegistryRefusedError, RegistryUnavailableError
 from schemas.codec import Decoder, Encoder
 from schemas.envelope import headers, new_traceparent, parse_headers
@@ -30,7 +29,7 @@ from streams.metrics import StageMeters
 
 __all__ = ["BatchWorker", "Message", "StoppedError"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 _T = TypeVar("_T")
 _DELIVERY_S = 30.0
 _NOTHING = Outcome()

@@ -7,8 +7,8 @@ import time
 from typing import Any
 
 import redis.exceptions
-import structlog
 
+from connectors.log import get_logger
 from models.artifact import ArtifactError, load
 from models.lifecycle import Lifecycle
 from models.recommend.settings import RecommendSettings
@@ -22,7 +22,7 @@ from streams.scoring.served import FALLBACK, tell_swap
 __all__ = ["OtherSettingsError", "RankerOffer", "StoreAwayError"]
 
 _AGAIN_S = 30.0  # until a version that was refused is looked at again: its folder may be on its way
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class StoreAwayError(DealerIQError):

@@ -5,15 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-import structlog
-
+from connectors.log import get_logger
 from models.lifecycle import Lifecycle
 from schemas.errors import DealerIQError
 from streams.metrics import StageMeters
 
 __all__ = ["follow"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 def follow(

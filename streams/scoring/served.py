@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-import structlog
 from prometheus_client import Counter, Gauge
 
+from connectors.log import get_logger
 from features.plan import Plan
 from models.artifact import Description
 from models.lifecycle import Lifecycle, ModelState
@@ -37,7 +37,7 @@ __all__ = [
     "tell_swap",
 ]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 _AGAIN_S = 30.0  # until a version that did not load is tried again: its folder may be on its way
 
 SERVING = Gauge(

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterable
 from functools import partial
 
-import structlog
 from prometheus_client import Gauge
 
 from connectors.lake import (
@@ -20,11 +19,12 @@ from connectors.lake import (
     refresh,
     vacuum,
 )
+from connectors.log import get_logger
 from streams.metrics import REGISTRY, StageMeters
 
 __all__ = ["LakeUpkeep"]
 
-log = structlog.get_logger()
+log = get_logger()
 
 FILES = Gauge(
     "dealeriq_lake_files", "Parquet files that make up a table of the lake", ["topic"], registry=REGISTRY

@@ -14,10 +14,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-import structlog
 from confluent_kafka import Consumer, TopicPartition
 
 from connectors.kafka import KafkaUnavailableError, Producer, consumer, dead_letter, producer
+from connectors.log import get_logger
 from connectors.settings import KafkaSettings
 from schemas.errors import DealerIQError
 from streams.assigned import Place, fetch, lag, partitions, patiently, watermarks
@@ -26,7 +26,7 @@ from streams.views.view import View
 
 __all__ = ["PositionBeyondLogError", "ViewRunner"]
 
-log = structlog.get_logger()
+log = get_logger()
 T = TypeVar("T")
 
 _REPORT_S = 1.0
