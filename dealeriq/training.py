@@ -51,11 +51,14 @@ class TrainingStoppedError(DealerIQError):
 
 
 def interpreter(progress: Callable[[str], None] = lambda line: None, environment: str = "train") -> str:
-    """Return the interpreter of an environment: this one where it has what that one has, else `.venv-NAME`'s.
+    """Return the interpreter of an environment: `.venv-NAME`'s, which is installed the first time.
 
-    That one is installed the first time. Raises EnvironmentUnavailableError.
+    Where we were installed as a package there is no lock to make it of: then this one, if it has what it needs.
+
+    Raises EnvironmentUnavailableError.
     """
-    if all(find_spec(name) for name in _NEEDED[environment]):
+    locked = (_HOUSE / "requirements" / f"{environment}.lock").exists()
+    if not locked and all(find_spec(name) for name in _NEEDED[environment]):
         return sys.executable
     from dealeriq.runtime.environments import ensure_environment
 

@@ -18,6 +18,7 @@ import pytest
 
 from connectors.mlflow import Mlflow
 from connectors.settings import MlflowSettings
+from dealeriq.training import interpreter
 from features.plan import load
 from models.artifact import ArtifactError
 from models.artifact import load as load_artifact
@@ -48,7 +49,7 @@ def first(lake: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Job, Re
     folder = tmp_path_factory.mktemp("trained")
     job = job_of(lake, folder)
     (folder / "job.json").write_text(json.dumps(asdict(job)))
-    command = [sys.executable, "-m", "models.training.run", str(folder / "job.json"), str(folder / "out.json")]
+    command = [interpreter(), "-m", "models.training.run", str(folder / "job.json"), str(folder / "out.json")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return job, Result(**json.loads((folder / "out.json").read_text())["result"])
