@@ -9,6 +9,7 @@ from pathlib import Path
 
 from prometheus_client import Gauge
 
+from connectors.kafka import ensure_topics
 from connectors.log import get_logger
 from connectors.registry import Registry
 from connectors.settings import AddressNotSetError
@@ -49,8 +50,12 @@ def target(settings: Settings) -> FlinkTarget:
 
 
 def submit_jobs(settings: Settings) -> list[JobHandle]:
-    """Have every job run, the tiles' first; safe to repeat. Raises what `streams.flink.job.submit` does."""
+    """Have every job run, the tiles' first, and their topics there; safe to repeat.
+
+    Raises what `ensure_topics` and `streams.flink.job.submit` do.
+    """
     flink = settings.flink
+    ensure_topics(settings.kafka)
     place, schema_ids = target(settings), Registry(settings.registry).register_all()
     kafka, registry = settings.kafka.flink_properties(), settings.registry.flink_properties()
     handles = submit(

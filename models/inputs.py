@@ -64,6 +64,17 @@ class Input(ABC):
         """The columns it reads."""
         return ()
 
+    def word(self, value: float | None) -> str | None:
+        """Return the word that a value stands for, if it stands for one."""
+        return None
+
+    def shown(self, value: float | None) -> str:
+        """Return a value of it for people; None is one that is not known."""
+        if value is None:
+            return "unknown"
+        number = f"{value:,.0f}" if 1_000 <= abs(value) < 1e15 else f"{value:,.4g}"
+        return self.word(value) or number
+
     def to_dict(self) -> dict[str, Any]:
         """Return it for JSON."""
         return {"kind": self.kind, **asdict(self)}
@@ -211,6 +222,11 @@ class Code(Input):
         given = columns[self.key]
         texts = given.to_pylist() if hasattr(given, "to_pylist") else given
         return np.fromiter(map(place.get, texts, repeat(np.nan)), np.float64, len(texts))
+
+    def word(self, value: float | None) -> str | None:
+        """Return what stands at the place; None between places, where a usual value may be."""
+        known = value is not None and value in range(len(self.values))
+        return self.values[int(value)] if known and value is not None else None
 
 
 _KINDS: dict[str, type[Input]] = {

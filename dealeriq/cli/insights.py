@@ -204,7 +204,7 @@ def _tell(
     width = max((len(each["input"]) for each in moved), default=0)
     typer.echo(f"  {'input':<{width}} {'value':>14} {'usually':>14} {'moved the score by':>20}")
     for each in moved:
-        row = [_number(each[name]) for name in ("value", "usual", "by")]
+        row = [each.get(f"{name}_is") or _number(each[name]) for name in ("value", "usual", "by")]
         typer.echo(f"  {each['input']:<{width}} {row[0]:>14} {row[1]:>14} {row[2]:>20}")
     if still := len(found.inputs) - len(moved):
         typer.echo(

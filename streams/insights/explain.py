@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from connectors.kafka import KafkaUnavailableError, consumer
 from connectors.settings import KafkaSettings
+from models.inputs import Input
 from models.runtime import Session
 from schemas.codec import Decoder
 from schemas.errors import DealerIQError
@@ -42,7 +43,7 @@ class Explanation:
     """What `explain` finds. `same` says whether the repeated outputs equal the recorded ones to the bit.
 
     `inputs` has for each input of the model its value, its usual value, and how much more the score is for it,
-    the strongest first.
+    the strongest first; where values stand for words, such as categories, `value_is` and `usual_is` are these.
     """
 
     score: Record
@@ -96,16 +97,17 @@ def explain(session: Session, score: Record) -> Explanation:
     moved = contributions(session, vector, answers)[0, :, told.outputs.index(told.score)]
     usual = reference(told)
     inputs = [
-        {
-            "input": told.inputs[at].name,
-            "value": _number(vector[0, at]),
-            "usual": _number(usual[at]),
-            "by": float(moved[at]),
-        }
+        _input(told.inputs[at], _number(vector[0, at]), _number(usual[at]), float(moved[at]))
         for at in np.argsort(-np.abs(moved), kind="stable").tolist()
     ]
     same = outputs == score["outputs"] and outputs[told.score] == score["score"]
     return Explanation(score, outputs, same, inputs)
+
+
+def _input(asked: Input, value: float | None, usual: float | None, by: float) -> dict[str, Any]:
+    told = {"input": asked.name, "value": value, "usual": usual, "by": by}
+    words = {"value_is": asked.word(value), "usual_is": asked.word(usual)}
+    return told | {name: word for name, word in words.items() if word is not None}
 
 
 def _number(value: np.float32) -> float | None:

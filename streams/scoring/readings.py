@@ -64,8 +64,10 @@ class RuleReader:
         self._session = session
         told = session.description
         self._usual = _numbers(reference(told))
-        self._usually = [f"(usually {_shown(each)})" for each in self._usual]
-        self._names = [each.name for each in told.inputs]
+        self._inputs = told.inputs
+        self._usually = [
+            f"(usually {each.shown(usual)})" for each, usual in zip(told.inputs, self._usual, strict=True)
+        ]
         self._rules = [(rule, rule_version(rule), *_places(told, rule)) for rule in told.rules]
 
     def read(
@@ -120,17 +122,18 @@ class RuleReader:
             if passes[i]:
                 reasons = [
                     {
-                        "input": self._names[each], "value": given[i][each], "usual": self._usual[each],
+                        "input": self._inputs[each].name, "value": given[i][each], "usual": self._usual[each],
                         "by": moves[i][each],
                     }
                     for each in chosen[i]
                 ]  # fmt: skip
-                words = [
-                    f"{self._names[each]} {_shown(given[i][each])} {self._usually[each]}" for each in chosen[i]
-                ]
+                words = [self._words(each, given[i][each]) for each in chosen[i]]
                 text = _text(rule, scores[i], events.dealers[row], events.subjects[row], words)
             found.append({"insight_id": ids[i], "value": seen[i], "text": text, "reasons": reasons})
         return found
+
+    def _words(self, at: int, value: float | None) -> str:
+        return f"{self._inputs[at].name} {self._inputs[at].shown(value)} {self._usually[at]}"
 
     def passed(self, vectors: Vectors, answers: Vectors) -> NDArray[np.bool_]:
         """Return for each row whether it is beyond the threshold of any rule."""
@@ -176,12 +179,6 @@ def _text(rule: InsightRule, score: float, dealer: str, subject: str, reasons: S
         subject_id=subject, dealer_id=dealer, score=score, threshold=rule.threshold, reasons=told
     )
     return words[:_TEXT]
-
-
-def _shown(value: float | None) -> str:
-    if value is None:
-        return "unknown"
-    return f"{value:,.0f}" if 1_000 <= abs(value) < 1e15 else f"{value:,.4g}"
 
 
 def _numbers(values: NDArray[Any]) -> list[Any]:

@@ -155,3 +155,11 @@ def test_an_event_from_a_clock_that_is_ahead_makes_no_outcome_known(tmp_path: Pa
     write_events(tmp_path, "orders", [order(10, event_time=NOW + 60_000)])  # clocks differ a little
     with Stream(tmp_path) as stream:
         assert stream.latest_ms("orders") == NOW + 60_000
+
+
+def test_a_category_is_shown_by_its_name_and_a_number_as_one() -> None:
+    category = Code("c", "category", ("GROCERY", "MEAT"))
+    assert [category.shown(each) for each in (0.0, 1.0, 0.5, 2.0, None)] == [
+        "GROCERY", "MEAT", "0.5", "2", "unknown",
+    ]  # fmt: skip
+    assert Feature("f", "v", "count_7d").shown(12_345.678) == "12,346"
