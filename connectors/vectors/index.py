@@ -31,7 +31,7 @@ __all__ = [
     "VectorIndex",
 ]
 
-FORMAT = 2
+FORMAT = 3
 """Version of what is stored and how; an index of another version is refused, and made again from the topics."""
 
 EntryId = str

@@ -11,8 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
+
 from connectors.vectors import Entry
-from models.embedding import Owner, split
+from models.embedding import Owner, mark_of, split
 from models.search.fields import OWNER, fields_of
 from schemas.ids import event_id
 
@@ -25,32 +27,24 @@ Fields = dict[str, Any]
 class OwnerState:
     """An owner: its newest record's fields, where its chunks stand in it, and what dealers have of it.
 
-    `time_ms` is None where there is no record. `stock` maps a dealer to [units on hand, event time ms, offset].
+    `id` is that of the entry that keeps it. `time_ms` is None where there is no record; `mark` is of the record
+    that was split last (`mark_of`). `stock` maps a dealer to [units on hand, event time ms, offset].
     """
 
     owner: Owner
+    id: str
     time_ms: int | None = None
     offset: int = -1
     deleted: bool = False
     given: Fields = field(default_factory=dict)
     places: dict[str, list[int]] = field(default_factory=dict)
     stock: dict[str, list[int]] = field(default_factory=dict)
+    mark: str = ""
 
     @classmethod
-    def of(cls, owner: Owner, entry: Entry | None) -> OwnerState:
+    def of(cls, owner: Owner, identity: str, entry: Entry | None) -> OwnerState:
         """Read a state back from its entry; a new one where there is none."""
-        if entry is None:
-            return cls(owner)
-        kept = entry.fields
-        return cls(
-            owner,
-            kept.get("time_ms"),
-            kept["offset"],
-            kept["deleted"],
-            kept["given"],
-            kept["places"],
-            kept["on_hand"],
-        )
+        return cls(owner, identity, *([] if entry is None else orjson.loads(entry.fields["state"])))
 
     @staticmethod
     def entry_id(owner: Owner) -> str:
@@ -58,12 +52,10 @@ class OwnerState:
         return event_id("owner", str(owner))
 
     def entry(self) -> Entry:
-        """The entry that keeps this state."""
-        kept: Fields = {
-            "entry": OWNER, "owner": str(self.owner), "time_ms": self.time_ms, "offset": self.offset,
-            "deleted": self.deleted, "given": self.given, "places": self.places, "on_hand": self.stock,
-        }  # fmt: skip
-        return Entry(self.entry_id(self.owner), kept)
+        """The entry that keeps this state: as one text, nothing of it is searched for."""
+        kept = (self.time_ms, self.offset, self.deleted, self.given, self.places, self.stock, self.mark)
+        state = orjson.dumps(kept).decode()
+        return Entry(self.id, {"entry": OWNER, "owner": str(self.owner), "state": state})
 
     def record(self, topic_name: str, record: Mapping[str, Any] | None, offset: int) -> bool:
         """Fold a record, or a tombstone (None); whether anything changed. Raises ContractError, NoTextError."""
@@ -72,13 +64,17 @@ class OwnerState:
         if record is None:
             changed = self.time_ms is not None
             self.time_ms, self.offset, self.deleted, self.given, self.places = None, offset, False, {}, {}
+            self.mark = ""
             return changed
         if self.time_ms is not None and record["event_time"] < self.time_ms:
             return False
-        chunks = split(topic_name, self.owner.id, record)
+        mark = mark_of(topic_name, self.owner.id, record, "")
+        if mark != self.mark:
+            chunks = split(topic_name, self.owner.id, record)
+            self.places = {each.id: [each.number, each.start, each.end] for each in chunks}
+            self.mark = mark
         self.time_ms, self.offset, self.deleted = record["event_time"], offset, record["deleted"]
         self.given = fields_of(self.owner.type, record)
-        self.places = {each.id: [each.number, each.start, each.end] for each in chunks}
         return True
 
     def level(self, dealer_id: str, on_hand: int, time_ms: int, offset: int) -> bool:
@@ -98,6 +94,10 @@ class OwnerState:
             "stock": sum(each[0] for each in self.stock.values()) if self.stock else None,
             "stocked_by": sorted(dealer for dealer, each in self.stock.items() if each[0] > 0) or None,
         }
+
+    def shown(self) -> tuple[Fields, Mapping[str, list[int]]]:
+        """What the entries of its vectors say of it; a fold replaces what is in it, and changes none of it."""
+        return self.shared(), self.places
 
     def _live(self) -> bool:
         if self.owner.type not in _NONE:

@@ -83,9 +83,10 @@ class VectorView(View):
         """Fold messages; the position moves after all that they change is written."""
         batch = self._read(messages)
         states = self._states(batch)
+        before = {owner: state.shown() for owner, state in states.items()}
         changed = self._fold(batch, states)
         self._write_chunks(batch, states)
-        self._write_fields(changed, states, batch)
+        self._write_fields([states[owner] for owner in changed if states[owner].shown() != before[owner]])
         self._index.put([states[owner].entry() for owner in changed])
         self.refuse(batch.unreadable)
         self._index.move({(each.topic(), each.partition()): each.offset() + 1 for each in messages})
@@ -139,7 +140,7 @@ class VectorView(View):
         owners |= {_owner(record): None for _, record in batch.chunks.values() if record is not None}
         ids = {owner: OwnerState.entry_id(owner) for owner in owners}
         found = self._index.get(list(ids.values()))
-        return {owner: OwnerState.of(owner, found.get(each)) for owner, each in ids.items()}
+        return {owner: OwnerState.of(owner, each, found.get(each)) for owner, each in ids.items()}
 
     def _fold(self, batch: _Batch, states: dict[Owner, OwnerState]) -> dict[Owner, None]:
         changed: dict[Owner, None] = {}
@@ -193,9 +194,9 @@ class VectorView(View):
         fields |= {"entry": CHUNK, "text": text, **state.place(record["chunk_id"])}
         return Entry(record["chunk_id"], fields, vector, self._lexical.document(text))
 
-    def _write_fields(self, changed: Iterable[Owner], states: dict[Owner, OwnerState], batch: _Batch) -> None:
+    def _write_fields(self, states: Iterable[OwnerState]) -> None:
         """Give the vectors that were there before what their owners have now."""
-        by_name = {str(owner): states[owner] for owner in changed}
+        by_name = {str(state.owner): state for state in states}
         names = list(by_name)
         changes: dict[str, dict[str, Any]] = {}
         entries = entries_of(self._index.kinds)

@@ -11,6 +11,7 @@ import pytest
 from qdrant_client import QdrantClient
 
 from connectors.vectors import (
+    FORMAT,
     AnyOf,
     Between,
     Encoding,
@@ -330,7 +331,7 @@ def test_what_was_written_survives_kill_9(tmp_path):
 def test_an_index_of_another_format_is_refused(tmp_path, monkeypatch):
     edge(tmp_path).close()
     monkeypatch.setattr("connectors.vectors.about.FORMAT", 99)
-    with pytest.raises(WrongFormatError, match="has format 2, wanted is 99"):
+    with pytest.raises(WrongFormatError, match=f"has format {FORMAT}, wanted is 99"):
         edge(tmp_path)
 
 
