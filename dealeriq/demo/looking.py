@@ -81,6 +81,11 @@ class Onlooker:
         self.steps.append(step)
         self._tell(step)
 
+    def asked(self, event_ms: int, text: str) -> None:
+        """A person asks for a training, which begins now."""
+        self._asked_s = time.monotonic()
+        self.note("asked", event_ms, text)
+
     def came(self) -> None:
         """Orders of a stretch are in Kafka now."""
         self._orders_s = time.monotonic()
@@ -172,7 +177,11 @@ class Onlooker:
             "steps": [asdict(each) for each in self.steps],
             "seconds": self.seconds,
             "errors": self.errors(),
-            "champion": self.state.champion,
+            "champions": [
+                {"version": each.version, "reason": each.reason}
+                for each in self._log.registry.history
+                if each.model == self._model and each.stage == "champion" and not each.void
+            ],
             "versions": {
                 name: {"stage": each.stage, "run_id": each.run_id, "metrics": each.metrics}
                 for name, each in self.state.versions.items()

@@ -1,14 +1,17 @@
 """The loop, unattended: a stream that changes, and everything that follows from it, seen from outside.
 
-What is here only produces orders and looks on. It asks for the first version, as a person would, and at the end
-it rolls back once, as a person would; between the two nothing is asked for, trained or promoted by it. Orders
+What is here only produces orders and looks on. It asks for the first version, as a person would; at the end, as
+a person might, it trains one on weeks that are long gone, which has to be refused, and rolls back once. Between
+the two nothing is asked for, trained or promoted by it. Orders
 come a stretch of weeks at a time, and the next ones when the system has done all it wants to do with these:
 time stands still meanwhile, so what happens depends on the events and not on the machine.
 """
 
 from __future__ import annotations
 
+import copy
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -20,15 +23,20 @@ from dealeriq.demo.looking import Happened, Onlooker
 from dealeriq.demo.progress import settle
 from dealeriq.settings import Settings
 from dealeriq.system import System
+from dealeriq.training import record, train
+from models.lifecycle_log import LifecycleLog
 from models.requests import send
 from schemas.errors import DealerIQError
 from streams.verify.broker import Broker
 
-__all__ = ["LOOP_MODEL", "LoopPlaceError", "LoopStalledError", "LoopStory", "Story", "prepare"]
+__all__ = ["LOOP_MODEL", "PAST", "LoopPlaceError", "LoopStalledError", "LoopStory", "Story", "prepare"]
 
 LOOP_MODEL = "demand_forecast"
 _LONGEST_S = 1_800.0  # that a training, or a look of the watch, may take
 _PAUSE_S, _QUICK_S = 0.3, 0.05
+PAST = 4
+"""Weeks before the first training at which the bad version's data end."""
+
 T = TypeVar("T")
 
 
@@ -113,6 +121,7 @@ class LoopStory:
                 self._rest()
                 seen.count(week_of(upto))
                 at = upto
+            self._train_on_the_past()
             back = self._roll_back() if seen.state.former else {}
             return seen.told() | {
                 "orders": sum(len(each) for each in sources), "dealers": story.dealers,
@@ -147,6 +156,19 @@ class LoopStory:
             self._until(self._look_on.served, "the scorers")
             if self._look_on.position == before:
                 return
+
+    def _train_on_the_past(self) -> None:
+        """Train a version that knows nothing of the change, as `dealeriq models train --as-of` does."""
+        settings, seen = self.system.supervisor.settings, self._look_on
+        weeks_seen = self.story.first - PAST
+        seen.asked(week_of(weeks_seen), f"a person trains on the first {weeks_seen} weeks alone")
+        cause = uuid.uuid4().hex
+        with LifecycleLog(settings.kafka, settings.registry) as log:
+            log.catch_up()
+            state = copy.deepcopy(log.registry.state(LOOP_MODEL))
+            result = train(settings, state, cause, as_of_ms=week_of(weeks_seen), progress=self.progress)
+            record(log, settings, state, result, cause)
+        self._rest()
 
     def _roll_back(self) -> dict[str, Any]:
         """Go back to the champion before, and hold its scores against those it gave before."""

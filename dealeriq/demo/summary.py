@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 from dealeriq.demo.progress import Reading
@@ -11,6 +12,7 @@ from streams.verify import Report
 __all__ = ["loop_summary", "summary"]
 
 _SHOWN = 20
+_NO_ERROR = "error      unknown: no week was scored by a version and the one before it\n"
 
 
 def summary(
@@ -73,9 +75,9 @@ def summary(
 def loop_summary(told: dict[str, Any]) -> dict[str, Any]:
     """Add to what a run of the loop told: counts, the error before and after, `text` in words, and `ok`.
 
-    `ok` is true only if an alarm came after the change and none before, a version was promoted without a hand,
-    the last champion's error is below the first one's in the same weeks, and the rollback restored every score
-    that could be compared.
+    `ok` is true only if an alarm came after the change and none before, a version was refused and one promoted
+    without a hand, the error of each that was is below that of the one it followed in the same weeks, and the
+    rollback restored every score that could be compared.
     """
     steps, changed = told["steps"], told["changed_ms"]
     alarms = [each["event_ms"] for each in steps if each["what"] == "alarm"]
@@ -83,47 +85,51 @@ def loop_summary(told: dict[str, Any]) -> dict[str, Any]:
     promoted = [each for each in steps if each["what"] == "champion" and "(canary)" in each["text"]]
     refused = [each for each in steps if each["what"] == "rejected"]
     back = told["rolled_back"]
-    before, after = _errors(told["errors"], back.get("from") or told["champion"])
+    falls = [
+        fall
+        for was, now in pairwise(told["champions"])
+        if now["reason"] == "canary" and (fall := _fall(told["errors"], was["version"], now["version"]))
+    ]
     found = {
         "alarms_before": sum(each <= changed for each in alarms),
         "alarms_after": sum(each > changed for each in alarms),
         "trainings": stages.count("registered"), "refused": len(refused), "promoted": len(promoted),
         "days_to_alarm": _days(changed, min((each for each in alarms if each > changed), default=None)),
-        "error_of_first": before, "error_of_last": after,
+        "falls": falls,
         "same_after_rollback": bool(back) and back["same"] == back["known"] > 0,
     }  # fmt: skip
-    falls = before is not None and after is not None and after < before
-    good = not found["alarms_before"] and found["alarms_after"] and promoted and falls
+    fell = bool(falls) and all(each["error"] < each["error_before"] for each in falls)
+    good = not found["alarms_before"] and found["alarms_after"] and promoted and refused and fell
+    errors = [
+        f"error      {each['error']:.3f} of {each['version']}, {each['error_before']:.3f} of {each['before']} "
+        f"in the same {each['windows']} weeks\n"
+        for each in falls
+    ]
     text = (
         f"alarms     {found['alarms_before']} before the change, {found['alarms_after']} after, the first "
         f"{found['days_to_alarm']} days after it\n"
         f"trainings  {found['trainings']}, {found['refused']} refused and {found['promoted']} promoted\n"
-        f"error      {_shown(after)} of the last champion, {_shown(before)} of the first in the same weeks\n"
+        f"{''.join(errors) or _NO_ERROR}"
         f"rollback   {back.get('same', 0)} of {back.get('known', 0)} scores as before, to the bit"
     )
     return told | found | {"text": text, "ok": bool(good and found["same_after_rollback"])}
 
 
-def _errors(measured: list[dict[str, Any]], newest: str) -> tuple[float | None, float | None]:
-    """The mean error of the first champion and of the newest, in windows that both have scored."""
-    oldest = next((each["version"] for each in measured if each["role"] == "champion"), newest)
-    by = {
-        version: {each["window_end"]: each["error"] for each in measured if each["version"] == version}
-        for version in (oldest, newest)
-    }
-    both = by[oldest].keys() & by[newest].keys() if oldest != newest else set()
+def _fall(measured: list[dict[str, Any]], before: str, version: str) -> dict[str, Any] | None:
+    """The mean error of a champion and of the one before, in windows that both have scored; None: in none."""
+    old, new = (
+        {each["window_end"]: each["error"] for each in measured if each["version"] == name}
+        for name in (before, version)
+    )
+    both = old.keys() & new.keys()
     if not both:
-        return None, None
-    first, last = (sum(by[each][end] for end in both) / len(both) for each in (oldest, newest))
-    return round(first, 4), round(last, 4)
+        return None
+    was, now = (round(sum(by[end] for end in both) / len(both), 4) for by in (old, new))
+    return {"before": before, "version": version, "windows": len(both), "error_before": was, "error": now}
 
 
 def _days(begin_ms: int, end_ms: int | None) -> float | None:
     return None if end_ms is None else (end_ms - begin_ms) / 86_400_000
-
-
-def _shown(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.3f}"
 
 
 def _ended(account: dict[str, int]) -> int:

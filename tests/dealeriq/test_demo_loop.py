@@ -100,7 +100,11 @@ def run(**more: Any) -> dict[str, Any]:
             step("champion", 0, "new (canary): better"),
         ],
         "changed_ms": week_of(2), "errors": [*first, *measured],
-        "champion": "new", "rolled_back": {"from": "new", "subjects": 12, "known": 10, "same": 10},
+        "champions": [
+            {"version": "old", "reason": "gates"}, {"version": "new", "reason": "canary"},
+            {"version": "old", "reason": "rollback"},
+        ],
+        "rolled_back": {"from": "new", "subjects": 12, "known": 10, "same": 10},
     }  # fmt: skip
     return told | more
 
@@ -110,7 +114,10 @@ def test_a_run_is_summed_up_in_numbers_and_words() -> None:
     assert found["ok"]
     assert (found["trainings"], found["refused"], found["promoted"]) == (3, 1, 1)
     assert (found["alarms_before"], found["alarms_after"], found["days_to_alarm"]) == (0, 1, 7.0)
-    assert (found["error_of_first"], found["error_of_last"]) == (0.5, 0.3)  # of the same windows alone
+    # Of the same windows alone, and a rollback is no promotion.
+    (fall,) = found["falls"]
+    assert fall == {"before": "old", "version": "new", "windows": 2, "error_before": 0.5, "error": 0.3}
+    assert "0.300 of new, 0.500 of old in the same 2 weeks" in found["text"]
     assert "10 of 10 scores as before" in found["text"]
 
 
@@ -123,6 +130,7 @@ def test_a_run_is_summed_up_in_numbers_and_words() -> None:
         {"steps": [*run()["steps"], step("alarm", week_of(1))]},
         {"steps": [each for each in run()["steps"] if each["what"] != "alarm"]},
         {"steps": run()["steps"][:-1]},
+        {"steps": [each for each in run()["steps"] if each["what"] != "rejected"]},
         {"errors": [each | {"error": 0.5} for each in run()["errors"]]},
         {"errors": run()["errors"][:1]},
     ],
