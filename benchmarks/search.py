@@ -42,11 +42,11 @@ embeddings topic and into the index of the search process. The raw encoder gets 
 beforehand, alone: sorted by length in batches of {inner}, and in a plain loop in the order they come. Then
 every product comes again, with none and with 1 % changed. LangChain's index with a record manager, and
 CocoIndex, do the same with {theirs:,} of these texts, our encoder and a store in memory or SQLite, alone
-and without Kafka. While {few}, and then {rate}, changed products a second come, probes with a word of their
-own are searched for until they are found. Then the index is grown to {grown:,} entries, the size of the
-catalogue, with copies whose vectors are moved a little, and {queries} searches of two to four words of
-product names are timed in one thread, encoder included. Recall is of the ten nearest, against all vectors
-compared in full with numpy."""
+and without Kafka. While {few}, and then {rate}, products a second come with a number more in their names,
+probes with a word of their own are searched for until they are found. Then the index is grown to {grown:,}
+entries, the size of the catalogue, with copies whose vectors are moved a little, and {queries} searches of
+two to four words of product names are timed in one thread, encoder included. Recall is of the ten nearest,
+against all vectors compared in full with numpy."""
 _WHY_RATE = (
     "The broker, the agent and the process that folds share two cores; the encoder alone had one to itself."
 )
@@ -294,12 +294,12 @@ def _probes(settings: Settings, live: _Live, frame: pl.DataFrame, lasts: float, 
     stop = threading.Event()
 
     def others() -> None:
-        number = 0
+        number = 10 * rate  # what no edit at another rate has said
         while not stop.is_set():
             began = time.monotonic()
-            some = frame[(number * 20) % (len(frame) - 40) : (number * 20) % (len(frame) - 40) + 20]
+            some = frame[(number * 20) % (len(frame) - 50) :][:20]  # the probes' 30 are the last
             stamp = pl.col("event_time") + 10 + number
-            live.send(some.with_columns(event_time=stamp, name=pl.col("name") + f" lot {number}"))
+            live.send(some.with_columns(event_time=stamp, name=pl.col("name") + f" {number}"))
             number += 1
             stop.wait(max(0.0, 20 / rate - (time.monotonic() - began)))
 
@@ -310,15 +310,17 @@ def _probes(settings: Settings, live: _Live, frame: pl.DataFrame, lasts: float, 
             while time.monotonic() < end:
                 word = f"zq{turn}x{random.randrange(10**6)}"
                 turn += 1
-                probe = frame[-turn % 30 - 1]
+                probe = frame[-1 - turn % 30]
                 stamp = pl.col("event_time") + 1_000 + turn
                 probe = probe.with_columns(event_time=stamp, name=pl.lit(f"Probe {word}"))
                 began = time.perf_counter()
                 live.send(probe)
                 while not _found(client, word, probe["product_id"][0]):
-                    if time.perf_counter() - began > _PATIENCE_S:
+                    waited = time.perf_counter() - began
+                    if waited > _PATIENCE_S:
                         raise RuntimeError(f"{word} is not found {_PATIENCE_S} s after its edit")
-                    time.sleep(0.005)
+                    # A search takes the process that folds ten milliseconds: less often the longer it lasts.
+                    time.sleep(max(0.02, waited / 8))
                 taken.append(time.perf_counter() - began)
     finally:
         stop.set()

@@ -22,6 +22,7 @@ T = TypeVar("T")
 Place = tuple[str, int]
 
 _LOOK_S = 1.0
+_IDLE_S = 0.1
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.1, 5.0
 
 
@@ -45,9 +46,16 @@ def watermarks(source: Consumer, kafka: KafkaSettings, place: Place) -> tuple[in
 
 
 def fetch(source: Consumer, most: int, wait_s: float, meters: StageMeters) -> list[Any]:
-    """Return the next messages. Raises KafkaException for what stays wrong; what goes away is counted."""
-    good = []
-    for message in source.consume(most, wait_s):
+    """Return the next messages: what comes within `wait_s` of the first, none where none comes for a while.
+
+    Raises KafkaException for what stays wrong; what goes away is counted.
+    """
+    good: list[Any] = []
+    # Looking anew every few milliseconds takes a process some hundredths of a core, though nothing comes.
+    first = source.poll(_IDLE_S) if wait_s < _IDLE_S else None
+    if first is None and wait_s < _IDLE_S:
+        return good
+    for message in [*([] if first is None else [first]), *source.consume(most, wait_s)]:
         error = message.error()
         if error is None:
             good.append(message)

@@ -60,6 +60,7 @@ class EmbedStage(Stage):
     takes_tombstones = True
     refreshed = True
     most_bytes = 262_144
+    overlaps = True  # nothing but what is known of its owners is read and written
     wanted_s = 0.5  # its vectors are out, and an edit is found, before a backlog is through
 
     def __init__(

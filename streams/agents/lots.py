@@ -30,6 +30,13 @@ from mode.utils.queues import ThrowableQueue
 
 __all__ = ["BUFFERED", "Lot", "LotApp", "WholeLots"]
 
+_WAIT_MS = 100
+"""How long a broker may wait for the first record of a fetch.
+
+While it waits, nothing is asked of partitions that had records here when it was sent; Faust's second and a half
+of one topic's silence would be another topic's standstill.
+"""
+
 BUFFERED = 4
 """Lots that wait for the agent, at most; with the batch that it works on they are what is in memory."""
 
@@ -61,7 +68,9 @@ class WholeLots(DefaultSchedulingStrategy):  # type: ignore[misc]
 class _Thread(AIOKafkaConsumerThread):  # type: ignore[misc]
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
-        consumer._isolation_level = "read_committed"  # read when the consumer starts
+        # Both are read when the consumer starts.
+        consumer._isolation_level = "read_committed"
+        consumer._fetch_max_wait_ms = _WAIT_MS
         return consumer
 
 

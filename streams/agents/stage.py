@@ -71,6 +71,8 @@ class Stage(ABC):
     `takes_tombstones`: whether `derive` is given tombstones; else they are counted and passed over.
     `most_bytes`: of values handled together; a larger batch is handled in parts.
     `wanted_s`: how long such a part is to take, s; what is in it is out when it is through.
+    `overlaps`: whether a part may be derived while the one before it is delivered and told to `after`, where no
+    key is in both.
     """
 
     name: str
@@ -81,6 +83,7 @@ class Stage(ABC):
     refreshed = False
     most_bytes: int | None = None
     wanted_s: float | None = None
+    overlaps = False
 
     @abstractmethod
     def derive(self, events: Sequence[Event]) -> Sequence[Outcome]:

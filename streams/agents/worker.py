@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -66,6 +67,17 @@ class _Task:
     encoded: Sequence[tuple[Derived, bytes | None]] = ()
 
 
+class _Delivered:
+    """A part whose delivery goes on beside what comes after it; `result` waits, and raises what that raises."""
+
+    def __init__(self, tasks: Sequence[_Task], future: Future[None]) -> None:
+        self._keys = {(task.event.topic, task.event.key) for task in tasks}
+        self.result = future.result
+
+    def shares_a_key(self, tasks: Sequence[_Task]) -> bool:
+        return any((task.event.topic, task.event.key) in self._keys for task in tasks)
+
+
 class _Delivery:
     """Counts what one batch still has in flight."""
 
@@ -89,6 +101,7 @@ class BatchWorker:
         self._settings = settings
         self._meters = meters
         self._stopping = threading.Event()
+        self._beside = ThreadPoolExecutor(1, thread_name_prefix=f"{stage.name}-delivery")
         self._pace = Pace(stage.most_bytes, stage.wanted_s)
         self._decoders = {name: Decoder.of_topic(name, registry.schema) for name in stage.sources}
         self._encoder: Encoder | None = None
@@ -119,10 +132,15 @@ class BatchWorker:
                 read.append(_Task(message, self._read(message)))
             except ContractError as error:
                 dead.append((message, str(error)))
-        for part in self._parts(read):
-            with self._meters.batch():
-                self._see_through(part, dead, live)
-            dead = []
+        before: _Delivered | None = None
+        try:
+            for part in self._parts(read):
+                with self._meters.batch():
+                    before = self._see_through(part, dead, live, before)
+                dead = []
+        finally:
+            if before is not None:
+                before.result()
 
     def _read(self, message: Message) -> Event:
         key = (message.key or b"").decode(errors="replace")
@@ -145,11 +163,16 @@ class BatchWorker:
             self._pace.took(sum(sizes[start:end]), time.perf_counter() - began)
             start = end
 
-    def _see_through(self, tasks: list[_Task], dead: list[tuple[Message, str]], live: bool) -> None:
-        """See the batch through as one; where that fails, each event alone: one cannot take others along.
+    def _see_through(
+        self, tasks: list[_Task], dead: list[tuple[Message, str]], live: bool, before: _Delivered | None
+    ) -> _Delivered | None:
+        """See a part through as one; where that fails, each event alone: one cannot take others along.
 
-        Alone means to the end, `after` included, before the next: it may be about the same thing.
+        Alone means to the end, `after` included, before the next: it may be about the same thing. `before` is
+        the part before this one, where that is still on its way; so may this one be, which is returned then.
         """
+        if before is not None and before.shares_a_key(tasks):
+            before.result()
         try:
             self._derive(tasks)
         except StoppedError:
@@ -159,8 +182,14 @@ class BatchWorker:
             self._meters.error(error)
             _log.warning("batch_failed_trying_each_event", stage=self.stage.name, error=repr(error))
         else:
+            if before is not None:
+                before.result()
+            if self.stage.overlaps:
+                return _Delivered(tasks, self._beside.submit(self._finish, tasks, dead, live))
             self._finish(tasks, dead, live)
-            return
+            return None
+        if before is not None:
+            before.result()
         for task in tasks:
             try:
                 self._derive([task])
@@ -171,6 +200,7 @@ class BatchWorker:
                 task.outcome = Outcome(refused=str(error) or type(error).__name__)
             self._finish([task], dead, live)
             dead = []
+        return None
 
     def _derive(self, tasks: list[_Task]) -> None:
         encoder = self._encoder

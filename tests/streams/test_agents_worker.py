@@ -91,6 +91,12 @@ class World:
         } | more
         return Sent(self.encode(record), self.dealer.encode(), number, headers=(("mine", b"kept"),))
 
+    def keyed(self, subject, number):
+        """A record whose key is its own subject's."""
+        sent = self.sent(number, subject)
+        sent.key = f"{self.dealer}-{subject}".encode()
+        return sent
+
     def counts(self, stage):
         name = f"{stage.name}-{self.dealer}"
         return {
@@ -206,3 +212,61 @@ def test_an_agent_loads_no_training_package():
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"
+
+
+class Slow(Picky):
+    """Notes what it is asked for and told; `after` waits until it is let go."""
+
+    name, overlaps, most_bytes = "slow", True, 1
+
+    def __init__(self):
+        super().__init__()
+        self.notes, self.go = [], threading.Event()
+
+    def handle(self, records):
+        self.notes.append(("derived", records[0]["subject_id"]))
+        if len(self.notes) > 1:
+            self.go.set()
+        return super().handle(records)
+
+    def after(self, events, outcomes):
+        assert self.go.wait(20)
+        self.notes.append(("after", events[0].record["subject_id"]))
+
+
+@pytest.mark.services
+def test_a_part_is_derived_while_the_one_before_is_delivered(world):
+    stage = Slow()
+    world.worker(stage).process([world.keyed("a", 1), world.keyed("b", 2)])
+    # The first is waited for at the end of `process`, and only the second one's derivation lets it go.
+    assert stage.notes == [("derived", "a"), ("derived", "b"), ("after", "a"), ("after", "b")]
+
+
+@pytest.mark.services
+def test_a_part_about_the_same_waits_for_the_one_before(world):
+    stage = Slow()
+    stage.go.set()
+    world.worker(stage).process([world.keyed("a", 1), world.keyed("a", 2), world.keyed("b", 3)])
+    first, then, *_ = stage.notes
+    assert (first, then) == (("derived", "a"), ("after", "a"))
+    assert sorted(stage.notes[2:]) == [("after", "a"), ("after", "b"), ("derived", "a"), ("derived", "b")]
+
+
+@pytest.mark.services
+def test_what_fails_beside_is_raised_and_nothing_after_it_is_told(world):
+    class Failing(Slow):
+        name = "failing"
+
+        def derive(self, events):
+            if events[0].record["subject_id"] == "c":
+                raise RedisClusterError("Redis runs in cluster mode")
+            return super().derive(events)
+
+        def after(self, events, outcomes):
+            self.notes.append(("after", events[0].record["subject_id"]))
+
+    stage = Failing()
+    with pytest.raises(RedisClusterError):
+        world.worker(stage).process([world.keyed(name, at) for at, name in enumerate("abcd")])
+    assert ("after", "b") in stage.notes
+    assert not {("derived", "d"), ("after", "d")} & set(stage.notes)
