@@ -24,6 +24,7 @@ __all__ = [
     "RedisFullError",
     "RedisRefusedError",
     "RedisUnavailableError",
+    "WriterReplacedError",
     "translated",
 ]
 
@@ -49,6 +50,13 @@ class MessageRefusedError(ContractError):
     """A broker does not take the message as it is: too large, or without a key on a compacted topic."""
 
     remedy = "Mend the message at its source; `dealeriq topics describe TOPIC` shows key and limits."
+
+
+class WriterReplacedError(DealerIQError):
+    """A newer writer of the same transactions is at work; what this one did not commit counts for nothing."""
+
+    remedy = "Let one run at a time: when the other has ended, start again. Nothing was written twice."
+    exit_code = 4
 
 
 class RedisUnavailableError(DealerIQError):
@@ -140,6 +148,8 @@ def _of_kafka(kinds: Any, error: Any) -> DealerIQError:
         return MessageRefusedError(f"a message was refused by Kafka: {words}")
     if code == kinds._INVALID_ARG and "ssl" in words:
         return CertificateError(f"the certificates for Kafka cannot be used: {words}")
+    if code in (kinds._FENCED, kinds.INVALID_PRODUCER_EPOCH, kinds.PRODUCER_FENCED):
+        return WriterReplacedError(f"another writer took over: {words}")
     return KafkaUnavailableError(f"Kafka cannot do it now: {words}")
 
 

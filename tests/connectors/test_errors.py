@@ -21,6 +21,7 @@ from connectors.errors import (
     RedisFullError,
     RedisRefusedError,
     RedisUnavailableError,
+    WriterReplacedError,
     translated,
 )
 from schemas.errors import DealerIQError
@@ -68,6 +69,7 @@ def test_every_error_of_kafka_is_known() -> None:
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
+        (KafkaException(KafkaError(KafkaError._FENCED)), WriterReplacedError),
         (
             redis.exceptions.OutOfMemoryError("command not allowed when used memory > 'maxmemory'."),
             RedisFullError,
