@@ -145,17 +145,11 @@ class EdgeIndex(VectorIndex):
     def _nearest_of_all(self, query: Any, limit: int, conditions: Sequence[Condition]) -> list[Found] | None:
         """Return the nearest that meet the conditions, from the nearest of all; None if too few are among them.
 
-        To look at the conditions of every vector takes twice as long as to compare them all.
+        For the index to look at the conditions of every vector takes twice as long as to compare them all.
         """
         some = int(limit * _MORE)
-        near = {
-            each.id: each.score
-            for each in self._shard.query(qdrant.QueryRequest(some, query=query, params=_AGAIN))
-        }
-        among = _filter(conditions, also=(qdrant.HasIdCondition(set(near)),))
-        records, _ = self._shard.scroll(qdrant.ScrollRequest(None, some, among, with_payload=True))
-        met = {each.id: each.payload or {} for each in records}
-        found = [Found(each.hex, score, met[each]) for each, score in near.items() if each in met]
+        near = self._query(query, some, ())
+        found = [each for each in near if all(condition.met(each.fields) for condition in conditions)]
         return found[:limit] if len(found) >= limit or len(near) < some else None
 
     def _query(self, query: Any, limit: int, conditions: Sequence[Condition]) -> list[Found]:
@@ -223,7 +217,7 @@ def _filter(conditions: Sequence[Condition], also: Sequence[Any] = ()) -> Any:
 def _condition(condition: Condition) -> Any:
     match condition:
         case AnyOf(name, values):
-            if len(values) > 1 and not any(isinstance(each, bool) for each in values):
+            if len(values) > 1:
                 return qdrant.FieldCondition(name, match=qdrant.MatchAny(list(values)))  # type: ignore[arg-type]
             each: list[Any] = [qdrant.FieldCondition(name, match=qdrant.MatchValue(value)) for value in values]
             return each[0] if len(each) == 1 else qdrant.Filter(should=each)

@@ -7,6 +7,7 @@ position up to which it is true: it belongs to the store that it describes.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -102,7 +103,11 @@ class AnyOf:
     """The field is one of the values, or is a list that holds one of them."""
 
     field: str
-    values: Sequence[str | int | bool]
+    values: Sequence[str | int]
+
+    def met(self, fields: Fields) -> bool:
+        """Whether an entry with these fields meets it."""
+        return any(each in self.values for each in _each(fields.get(self.field)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +118,13 @@ class Between:
     low: float | None = None
     high: float | None = None
 
+    def met(self, fields: Fields) -> bool:
+        """Whether an entry with these fields meets it."""
+        low = -math.inf if self.low is None else self.low
+        high = math.inf if self.high is None else self.high
+        held = _each(fields.get(self.field))
+        return any(isinstance(each, int | float) and low <= each <= high for each in held)
+
 
 @dataclass(frozen=True, slots=True)
 class OwnOrNone:
@@ -120,6 +132,16 @@ class OwnOrNone:
 
     field: str
     value: str | None
+
+    def met(self, fields: Fields) -> bool:
+        """Whether an entry with these fields meets it."""
+        held = _each(fields.get(self.field))
+        return not held or (self.value is not None and self.value in held)
+
+
+def _each(value: Any) -> list[Any]:
+    """A field's values: those of a list, none of one that is absent."""
+    return value if isinstance(value, list) else [] if value is None else [value]
 
 
 Condition = AnyOf | Between | OwnOrNone

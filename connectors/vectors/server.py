@@ -236,7 +236,7 @@ def _filter(conditions: Sequence[Condition], *, about: bool = True) -> Filter | 
 def _condition(condition: Condition) -> Any:
     match condition:
         case AnyOf(name, values):
-            if len(values) > 1 and not any(isinstance(each, bool) for each in values):
+            if len(values) > 1:
                 return FieldCondition(key=name, match=MatchAny(any=list(values)))
             return Filter(should=[FieldCondition(key=name, match=MatchValue(value=each)) for each in values])
         case Between(name, low, high):

@@ -256,6 +256,7 @@ class TestContract:
                 for at, each in enumerate(fields)
             ]
         )
+        assert {at for at, each in enumerate(fields) if all(one.met(each) for one in conditions)} == expected
         assert {each.fields["at"] for each in index.scan(conditions)} == expected
         assert {each.fields["at"] for each in index.near("text", stored[0], 10, conditions)} == expected
         assert {
@@ -380,3 +381,31 @@ def test_a_folder_has_one_owner_and_keeps_the_version_that_counts(tmp_path):
     assert not old.exists()
     second.release()
     assert uuid.UUID(name(1)).hex == name(1)
+
+
+def test_a_condition_means_the_same_here_and_in_the_index(tmp_path):
+    index, rng, stored = edge(tmp_path), np.random.default_rng(3), vectors(300)
+    words = ["a", "b", "", "True", "1"]
+
+    def some(values):
+        return [values[at] for at in rng.integers(0, len(values), rng.integers(1, 3))]
+
+    def held():
+        kinds = (*words, None, [], some(words))
+        prices = (1, 2.5, -3, 0, None, [1, 9.5])
+        return {"kind": kinds[rng.integers(len(kinds))], "price": prices[rng.integers(len(prices))]}
+
+    index.put([Entry(name(at), held() | {"at": at}, {"text": each}) for at, each in enumerate(stored)])
+    entries = list(index.scan())
+    bounds = (None, -3, 0, 1, 2.5, 9)
+    for _ in range(60):
+        low, high = (bounds[rng.integers(len(bounds))] for _ in range(2))
+        one = (
+            AnyOf("kind", some(words)),
+            AnyOf("price", some([1, 0, 2])),
+            Between("price", low, high),
+            OwnOrNone("kind", (*words, None)[rng.integers(6)]),
+        )[rng.integers(4)]
+        wanted = {each.id for each in entries if one.met(each.fields)}
+        assert {each.id for each in index.scan([one])} == wanted, one
+        assert {each.id for each in index.near("text", stored[0], 300, [one])} == wanted, one
