@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from typing import Any
-from uuid import UUID
 
 from connectors.vectors.errors import WrongFormatError
 from connectors.vectors.index import FORMAT, Encoding, EntryId, Fields, Kinds, Position
@@ -18,7 +17,7 @@ SPARSE = "words"
 
 def uuid_of(identity: EntryId) -> str:
     """Return an entry's id as Qdrant has it."""
-    return str(UUID(identity))
+    return f"{identity[:8]}-{identity[8:12]}-{identity[12:16]}-{identity[16:20]}-{identity[20:]}"
 
 
 def said(fields: Fields) -> Fields:

@@ -16,7 +16,6 @@ __all__ = [
     "IMAGE",
     "KEYWORDS",
     "NUMBERS",
-    "OWNER",
     "TEXT",
     "SearchRequestError",
     "conditions",
@@ -24,9 +23,9 @@ __all__ = [
     "fields_of",
 ]
 
-CHUNK, OWNER = "chunk", "owner"
-"""What an entry is: a chunk of a text, or what is known of an owner. Those of other vectors are called as their
-kind."""
+CHUNK = "chunk"
+"""What an entry is that holds a chunk of a text. Those of other vectors are called as their kind, and what is
+known of an owner is in one that is called nothing."""
 
 
 TEXT = "text"

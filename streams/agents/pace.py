@@ -7,13 +7,10 @@ from collections.abc import Sequence
 __all__ = ["Pace"]
 
 _LEAST_BYTES = 4_096
-_LEAST_SHARE = 4
 
 
 class Pace:
     """Cuts batches into parts, so that what is first in a batch is through before the last is begun.
-
-    A part is at least a quarter of what is left: where much waits, larger parts bring the end nearer.
 
     Args:
         most_bytes: of values, that no part of several events holds more than.
@@ -29,8 +26,7 @@ class Pace:
         if self._now is None:
             return len(sizes)
         end, held = start + 1, sizes[start]
-        upto = max(self._now, min(self._most or 0, sum(sizes[start:]) / _LEAST_SHARE))
-        while end < len(sizes) and held + sizes[end] <= upto:
+        while end < len(sizes) and held + sizes[end] <= self._now:
             held += sizes[end]
             end += 1
         return end

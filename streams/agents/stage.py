@@ -70,7 +70,8 @@ class Stage(ABC):
     `refreshed`: whether another encoder may make anew what records did not change.
     `takes_tombstones`: whether `derive` is given tombstones; else they are counted and passed over.
     `most_bytes`: of values handled together; a larger batch is handled in parts.
-    `wanted_s`: how long such a part is to take, s; what is in it is out when it is through.
+    `wanted_s`: how long such a part is to take, s; what is in it is out when it is through. What is short is
+    taken first.
     `overlaps`: whether a part may be derived while the one before it is delivered and told to `after`, where no
     key is in both.
     """

@@ -15,7 +15,7 @@ import orjson
 
 from connectors.vectors import Entry
 from models.embedding import Owner, mark_of, split
-from models.search.fields import OWNER, fields_of
+from models.search.fields import fields_of
 from schemas.ids import event_id
 
 __all__ = ["OwnerState"]
@@ -52,10 +52,10 @@ class OwnerState:
         return event_id("owner", str(owner))
 
     def entry(self) -> Entry:
-        """The entry that keeps this state: as one text, nothing of it is searched for."""
+        """The entry that keeps this state: one text, and no field that searches look at."""
         kept = (self.time_ms, self.offset, self.deleted, self.given, self.places, self.stock, self.mark)
         state = orjson.dumps(kept).decode()
-        return Entry(self.id, {"entry": OWNER, "owner": str(self.owner), "state": state})
+        return Entry(self.id, {"state": state})
 
     def record(self, topic_name: str, record: Mapping[str, Any] | None, offset: int) -> bool:
         """Fold a record, or a tombstone (None); whether anything changed. Raises ContractError, NoTextError."""
@@ -87,17 +87,25 @@ class OwnerState:
 
     def shared(self) -> Fields:
         """The fields that every chunk of the owner has; `live` is whether it may be found."""
+        stock, stocked_by = self._levels()
         return {
             **_NONE.get(self.owner.type, {}),
             **self.given,
             "live": str(self._live()).lower(),
-            "stock": sum(each[0] for each in self.stock.values()) if self.stock else None,
-            "stocked_by": sorted(dealer for dealer, each in self.stock.items() if each[0] > 0) or None,
+            "stock": stock,
+            "stocked_by": stocked_by,
         }
 
-    def shown(self) -> tuple[Fields, Mapping[str, list[int]]]:
-        """What the entries of its vectors say of it; a fold replaces what is in it, and changes none of it."""
-        return self.shared(), self.places
+    def shown(self) -> tuple[Any, ...]:
+        """What `shared` and `place` follow from; a fold replaces what is in it, and changes none of it."""
+        return self.given, self.places, self._live(), *self._levels()
+
+    def _levels(self) -> tuple[int | None, list[str] | None]:
+        """Units on hand at all dealers together, and the dealers with some; None where nothing is known."""
+        if not self.stock:
+            return None, None
+        held = sorted(dealer for dealer, each in self.stock.items() if each[0] > 0)
+        return sum(each[0] for each in self.stock.values()), held or None
 
     def _live(self) -> bool:
         if self.owner.type not in _NONE:

@@ -78,7 +78,11 @@ class World:
         )
 
     def sent(self, number, subject="s", **more):
-        record = {
+        record = self.record(number, subject, **more)
+        return Sent(self.encode(record), self.dealer.encode(), number, headers=(("mine", b"kept"),))
+
+    def record(self, number, subject, **more):
+        return {
             "event_id": f"{self.dealer}-{number}",
             "dealer_id": self.dealer,
             "subject_type": "order",
@@ -89,7 +93,6 @@ class World:
             "source": "test",
             "event_time": 1_500_000_000_000,
         } | more
-        return Sent(self.encode(record), self.dealer.encode(), number, headers=(("mine", b"kept"),))
 
     def keyed(self, subject, number):
         """A record whose key is its own subject's."""
@@ -270,3 +273,21 @@ def test_what_fails_beside_is_raised_and_nothing_after_it_is_told(world):
         world.worker(stage).process([world.keyed(name, at) for at, name in enumerate("abcd")])
     assert ("after", "b") in stage.notes
     assert not {("derived", "d"), ("after", "d")} & set(stage.notes)
+
+
+@pytest.mark.services
+def test_what_is_short_is_taken_first_and_a_keys_events_stay_in_order(world):
+    class Hasty(Slow):
+        name, wanted_s = "hasty", 0.5
+
+    def sent(subject, number, length):
+        found = world.keyed(subject, number)
+        found.value = world.encode(world.record(number, subject, comment="x" * length))
+        return found
+
+    stage = Hasty()
+    stage.go.set()
+    batch = [sent("long", 0, 900), sent("both", 1, 10), sent("mid", 2, 300), sent("both", 3, 500)]
+    world.worker(stage).process([*batch, sent("short", 4, 1)])
+    derived = [subject for what, subject in stage.notes if what == "derived"]
+    assert derived == ["short", "mid", "both", "both", "long"]
