@@ -52,7 +52,7 @@ _WHY_RATE = (
     "The broker, the agent and the process that folds share two cores; the encoder alone had one to itself."
 )
 _WHY_SAME = (
-    "A record takes the agent's process some 37 microseconds of one core, the process that folds it 61, and the "
+    "A record takes the agent's process some 37 microseconds of one core, the process that folds it 61; the "
     "producer and the broker want the two cores, too."
 )
 _WHY_SEARCH = "All vectors are compared, and the encoder takes its 3 to 4 ms first."
