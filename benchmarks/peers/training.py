@@ -122,35 +122,39 @@ def _demand(data: TrainingSet, parts: Parts, session: Session, job: dict[str, An
             )
             gains[f"{metric} {other}"] = vars(found)
             _say(f"{metric} {other}: {found}")
-    departments = []
+    departments: list[dict[str, Any]] = []
+    beaten: list[str] = []  # where another's loss is lower, and that is not chance
     category = data.key("category")[at]
     for name in sorted(set(category)):
         some = category == name
         if len(set(_names(data, at[some]))) < (1 if job["short"] else 5):
             continue
-        each = {who: judged(truth[some], rows[some], None) for who, rows in numbered.items()}
+        means = {who: judged(truth[some], rows[some], None) for who, rows in numbered.items()}
         gain = {
-            who: _interval(compare(judged, "wql", truth[some], numbered["ours"][some], numbered[who][some],
-                                   groups[some].astype(np.int64), seed=job["seed"]))
+            who: compare(judged, "wql", truth[some], numbered["ours"][some], numbered[who][some],
+                         groups[some].astype(np.int64), seed=job["seed"])
             for who in peers
         }  # fmt: skip
+        if any(each.high < 0 for each in gain.values()):
+            beaten.append(name)
         departments.append(
             {
                 "": name,
                 "forecasts": int(some.sum()),
-                "wql": round(each["ours"]["wql"], 4),
-                "wql, naive": round(each["seasonal naive"]["wql"], 4),
-                "wql, AutoETS": round(each["AutoETS"]["wql"], 4),
-                "less than naive's, %": gain["seasonal naive"],
-                "less than AutoETS's, %": gain["AutoETS"],
-                "mase": round(each["ours"]["mase"], 3),
-                "mase, naive": round(each["seasonal naive"]["mase"], 3),
-                "mase, AutoETS": round(each["AutoETS"]["mase"], 3),
+                "wql": round(means["ours"]["wql"], 4),
+                "wql, naive": round(means["seasonal naive"]["wql"], 4),
+                "wql, AutoETS": round(means["AutoETS"]["wql"], 4),
+                "less than naive's, %": _interval(gain["seasonal naive"]),
+                "less than AutoETS's, %": _interval(gain["AutoETS"]),
+                "mase": round(means["ours"]["mase"], 3),
+                "mase, naive": round(means["seasonal naive"]["mase"], 3),
+                "mase, AutoETS": round(means["AutoETS"]["mase"], 3),
             }
         )
     whole = {who: judged(truth, rows, None) for who, rows in numbered.items()}
     return {
         "departments": departments,
+        "beaten": beaten,
         "gains": gains,
         "series": len(chosen),
         "forecasts": len(at),
