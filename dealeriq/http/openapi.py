@@ -274,7 +274,11 @@ SCHEMAS: dict[str, Any] = {
         "properties": {
             "type": {"type": "string", "enum": ["product", "document", "dealer"]},
             "id": {"type": "string"},
-            "score": {"type": "number", "description": "sum over the lists of 1/(60 + rank), times `weight`"},
+            "score": {
+                "type": "number",
+                "description": "sum over the lists of 1/(60 + rank), in `words` times the square of the share "
+                "of the query's words that it has; and that times `weight`",
+            },
             "text": {"type": "string", "description": "the chunk that was found"},
             "chunk": {"type": ["integer", "null"]},
             "start": {"type": ["integer", "null"], "description": "first character in the original text"},

@@ -83,9 +83,10 @@ class Reason:
 class Hit:
     """One owner that was found, by its best chunk; `text` is its name where it was found by no chunk.
 
-    `score` is the sum over the lists of 1/(60 + rank), times `weight`, what feedback says of this hit of this
-    search; feedback names it by `feedback_id`. `start` and `end` are where the chunk stands in the
-    original text, None where that is not known; `highlights` are the words of the query in `text`, as offsets.
+    `score` is the sum over the lists of 1/(60 + rank), in `words` times the square of the share of the query's
+    words that it has; and that times `weight`, what feedback says of this hit of this search; feedback names it
+    by `feedback_id`. `start` and `end` are where the chunk stands in the original text, None where that is not
+    known; `highlights` are the words of the query in `text`, as offsets.
     """
 
     type: str

@@ -1,7 +1,9 @@
 """Hybrid search: by meaning (dense cosine), by words (BM25) and by likeness of each kind, fused by rank.
 
 Reciprocal rank fusion with k = 60: Cormack, Clarke and Büttcher, "Reciprocal Rank Fusion outperforms Condorcet
-and individual Rank Learning Methods" (SIGIR 2009). Ranks need no common scale of scores.
+and individual Rank Learning Methods" (SIGIR 2009). Ranks need no common scale of scores. What has all words of
+the query counts in full, what has some of them by the square of their share: most have one word by chance, and
+BM25 ranks them all the same. (Search engines of words did so for long, as the coordination of a query.)
 """
 
 from __future__ import annotations
@@ -42,12 +44,18 @@ _OFFERED = ("product", "document")
 """What is found where no type is asked for; dealers are found as the like of a dealer."""
 
 
-def fuse(lists: Mapping[str, Sequence[str]]) -> dict[str, float]:
-    """Return the fused score of everything in any of the ranked lists, best first; ties by name."""
+def fuse(
+    lists: Mapping[str, Sequence[str]], weights: Mapping[str, Mapping[str, float]] | None = None
+) -> dict[str, float]:
+    """Return the fused score of everything in any of the ranked lists, best first; ties by name.
+
+    `weights` has for a list what something in it counts; 1 where it is not named.
+    """
     scores: dict[str, float] = {}
-    for ranked in lists.values():
+    for each, ranked in lists.items():
+        counts = (weights or {}).get(each, {})
         for rank, name in enumerate(ranked, 1):
-            scores[name] = scores.get(name, 0.0) + 1 / (_RANK + rank)
+            scores[name] = scores.get(name, 0.0) + counts.get(name, 1.0) / (_RANK + rank)
     return dict(sorted(scores.items(), key=lambda each: (-each[1], each[0])))
 
 
@@ -223,8 +231,10 @@ class Searcher:
         self, found: Mapping[str, list[Found]], request: SearchRequest, text: str, key: str, held_out: bool
     ) -> list[Hit]:
         """One hit an owner: the rank of an owner in a list is that of its best chunk."""
+        stems = set(self._lexical.query(text).terms) if text else set()
         best: dict[str, Found] = {}
         ranked: dict[str, list[str]] = {}
+        shares: dict[str, float] = {}
         reasons: dict[str, dict[str, Reason]] = {}
         for name, entries in found.items():
             for each in entries:
@@ -233,14 +243,16 @@ class Searcher:
                     continue
                 ranked.setdefault(name, []).append(owner)
                 reasons[owner][name] = Reason(len(ranked[name]), each.score)
+                if name == "words":
+                    held = stems.intersection(self._lexical.document(each.fields["text"]).terms)
+                    shares[owner] = (len(held) / len(stems)) ** 2
                 if owner not in best or "text" not in best[owner].fields:
                     best[owner] = each
-        fused = fuse(ranked)
+        fused = fuse(ranked, {"words": shares})
         weights = {owner: 1.0 if held_out else self.weights.weight(key, owner) for owner in fused}
         weighted = ((owner, score * weights[owner]) for owner, score in fused.items())
         scores = sorted(weighted, key=lambda each: (-each[1], each[0]))[: request.limit]
         asked = {word for word, _, _ in words(text)}
-        stems = set(self._lexical.query(text).terms) if text else set()
         texts = self._texts([owner for owner, _ in scores if "text" not in best[owner].fields])
         hits = []
         for owner, score in scores:

@@ -278,6 +278,20 @@ def test_ranks_are_fused_as_the_paper_has_it():
     assert scores["c"] == pytest.approx(1 / 63 + 1 / 61)
 
 
+def test_what_has_some_words_of_a_query_counts_by_the_square_of_their_share(searcher):
+    assert fuse({"a": ["x"], "b": ["x"]}, {"b": {"x": 0.25}})["x"] == pytest.approx(1.25 / 61)
+    answer = searcher.search(SearchRequest(text="saw for wood", limit=20))
+    shares = {}
+    for hit in answer.hits:
+        said = {stem for stem in ("saw", "wood") if stem in hit.text.lower().replace("chainsaw", "")}
+        ranks = {name: 1 / (60 + why.rank) for name, why in hit.why.items()}
+        share = shares[hit.id] = (len(said) / 2) ** 2
+        assert hit.score == pytest.approx(ranks.get("meaning", 0.0) + share * ranks.get("words", 0.0))
+        assert bool(said) == ("words" in ranks)
+    assert shares["4"] == 1.0
+    assert 0.25 in shares.values()
+
+
 def test_neither_the_agent_nor_the_search_process_loads_a_training_package():
     code = (
         "import sys, streams.agents.embed, dealeriq.search.process, dealeriq.http.forward;"
@@ -290,7 +304,7 @@ def test_neither_the_agent_nor_the_search_process_loads_a_training_package():
 def test_feedback_moves_hits_of_its_search_alone_and_the_hit_says_so(searcher):
     weights = Weights(holdout=0.0)
     asking = Searcher(searcher.index, searcher.encoder, searcher._vocabulary, weights)
-    before = asking.search(SearchRequest(text="saw for wood"))
+    before = asking.search(SearchRequest(text="milk for birthdays"))
     first, second = before.hits[:2]
     assert {hit.weight for hit in before.hits} == {1.0}
     for number in range(30):
@@ -301,14 +315,14 @@ def test_feedback_moves_hits_of_its_search_alone_and_the_hit_says_so(searcher):
                 "event_time": 1_500_000_000_000,
             }
         )  # fmt: skip
-    after = asking.search(SearchRequest(text="Wood, saws for"))
+    after = asking.search(SearchRequest(text="Birthday, milks for"))
     assert after.hits[0].id == second.id
     assert after.hits[0].weight == pytest.approx(1 + 0.3 * 30 / 40)
     assert {hit.weight for hit in after.hits[1:]} == {1.0}
     other = asking.search(SearchRequest(text="pruning"))
     assert {hit.weight for hit in other.hits} == {1.0}
     out = Searcher(searcher.index, searcher.encoder, searcher._vocabulary, Weights(holdout=1.0))
-    held = out.search(SearchRequest(text="saw for wood"))
+    held = out.search(SearchRequest(text="milk for birthdays"))
     assert held.held_out
     assert [hit.id for hit in held.hits] == [hit.id for hit in before.hits]
     assert first.id in {hit.id for hit in after.hits}
