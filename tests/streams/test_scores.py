@@ -54,6 +54,13 @@ def shown(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:,.4g}"
 
 
+def told_as(name: str, value: float | None) -> str:
+    """A value in an insight's words: a category by its name."""
+    if value is None:
+        return "unknown"
+    return ("FUEL", "GROCERY")[int(value)] if name == "kind" else shown(value)
+
+
 def record_of(
     session: Session, row: Any, *, decided_at: int, shadow: bool, latency_ms: float
 ) -> dict[str, Any] | None:
@@ -91,8 +98,8 @@ def record_of(
                     }
                 )  # fmt: skip
         words = "; ".join(
-            f"{each['input']} {'unknown' if each['value'] is None else shown(each['value'])} "
-            f"(usually {each['usual']:,.4g})"
+            f"{each['input']} {told_as(each['input'], each['value'])} "
+            f"(usually {told_as(each['input'], each['usual'])})"
             for each in reasons
         )
         text = rule.message.format(
