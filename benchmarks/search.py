@@ -7,7 +7,6 @@ import sys
 import tempfile
 import threading
 import time
-import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -261,13 +260,9 @@ class _Live:
         return time.perf_counter() - began - 1.5
 
     def _count(self, outcomes: Sequence[str]) -> int:
-        # One metric of one process: all of them take the agent some milliseconds, and it is asked often.
-        address = f"{self._system.metrics['embed-agent']}?name[]={_RECORDS}"
-        with urllib.request.urlopen(address, timeout=5) as answer:
-            found = answer.read().decode().splitlines()
-        wanted = [f'{_RECORDS}{{outcome="{each}",stage="embed-agent"}}' for each in outcomes]
-        told = (line.rpartition(" ") for line in found)
-        return int(sum(float(value) for name, _, value in told if name in wanted))
+        meters = self._system.meters("embed-agent", _RECORDS).get("embed-agent", {})
+        names = (f'{_RECORDS}{{outcome="{each}",stage="embed-agent"}}' for each in outcomes)
+        return int(sum(meters.get(name, 0) for name in names))
 
 
 def _at_size(settings: Settings, frame: pl.DataFrame, grown: int, times: int) -> tuple[list[float], float]:

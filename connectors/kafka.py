@@ -117,6 +117,7 @@ def consumer(settings: KafkaSettings, group: str, **overrides: Any) -> Consumer:
         "isolation.level": "read_committed",
         "session.timeout.ms": 10_000,
         "heartbeat.interval.ms": 2_000,
+        # Nothing is asked of a partition while a fetch without it is held: docs/decisions/0027.
         "fetch.wait.max.ms": 200,
         "queued.min.messages": 5_000,  # of each partition; a message takes some 700 bytes while it waits
         "fetch.max.bytes": 4 * _DLQ_LIMIT,

@@ -72,8 +72,7 @@ class Input(ABC):
         """Return a value of it for people; None is one that is not known."""
         if value is None:
             return "unknown"
-        number = f"{value:,.0f}" if 1_000 <= abs(value) < 1e15 else f"{value:,.4g}"
-        return self.word(value) or number
+        return self.word(value) or (f"{value:,.0f}" if 1_000 <= abs(value) < 1e15 else f"{value:,.4g}")
 
     def to_dict(self) -> dict[str, Any]:
         """Return it for JSON."""
@@ -225,8 +224,9 @@ class Code(Input):
 
     def word(self, value: float | None) -> str | None:
         """Return what stands at the place; None between places, where a usual value may be."""
-        known = value is not None and value in range(len(self.values))
-        return self.values[int(value)] if known and value is not None else None
+        if value is None or value not in range(len(self.values)):
+            return None
+        return self.values[int(value)]
 
 
 _KINDS: dict[str, type[Input]] = {

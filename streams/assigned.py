@@ -45,17 +45,22 @@ def watermarks(source: Consumer, kafka: KafkaSettings, place: Place) -> tuple[in
     return int(low), int(high)
 
 
-def fetch(source: Consumer, most: int, wait_s: float, meters: StageMeters) -> list[Any]:
+def fetch(source: Consumer, most: int, wait_s: float, meters: StageMeters, *, idle: bool = True) -> list[Any]:
     """Return the next messages: what comes within `wait_s` of the first, none where none comes for a while.
+
+    `idle`: whether there is nothing else to do; then that is up to a tenth of a second, else `wait_s`.
 
     Raises KafkaException for what stays wrong; what goes away is counted.
     """
     good: list[Any] = []
-    # Looking anew every few milliseconds takes a process some hundredths of a core, though nothing comes.
-    first = source.poll(_IDLE_S) if wait_s < _IDLE_S else None
-    if first is None and wait_s < _IDLE_S:
-        return good
-    for message in [*([] if first is None else [first]), *source.consume(most, wait_s)]:
+    messages: list[Any] = []
+    if idle and wait_s < _IDLE_S:
+        # Looking anew every few milliseconds takes a process some hundredths of a core, though nothing comes.
+        first = source.poll(_IDLE_S)
+        if first is None:
+            return good
+        messages.append(first)
+    for message in [*messages, *source.consume(most - len(messages), wait_s)]:
         error = message.error()
         if error is None:
             good.append(message)

@@ -11,9 +11,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 from connectors.errors import translated
 from connectors.kafka import KafkaUnavailableError, Producer, dead_letter_headers
@@ -25,57 +24,21 @@ from schemas.errors import ContractError, DealerIQError
 from schemas.validate import valid
 from streams.agents.pace import Pace
 from streams.agents.settings import AgentSettings
-from streams.agents.stage import Derived, Event, Outcome, Stage
+from streams.agents.stage import Event, Outcome, Stage
+from streams.agents.task import Delivered, Message, Task, short_first
 from streams.metrics import StageMeters
 
-__all__ = ["BatchWorker", "Message", "StoppedError"]
+__all__ = ["BatchWorker", "StoppedError"]
 
 _log = get_logger(__name__)
 _T = TypeVar("_T")
 _DELIVERY_S = 30.0
-_NOTHING = Outcome()
 
 
 class StoppedError(DealerIQError):
     """The process is stopping and the batch is not finished: its events come again after the restart."""
 
     remedy = "Nothing: the batch is read again."
-
-
-class Message(Protocol):
-    """The parts of a Kafka message that are needed here; a record of Faust's consumer has them.
-
-    `timestamp` is Kafka's, ms since the epoch.
-    """
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: Any
-
-
-@dataclass(slots=True)
-class _Task:
-    """One message on its way: what it holds, what became of it, and the bytes that follow from it."""
-
-    message: Message
-    event: Event
-    outcome: Outcome = _NOTHING
-    encoded: Sequence[tuple[Derived, bytes | None]] = ()
-
-
-class _Delivered:
-    """A part whose delivery goes on beside what comes after it; `result` waits, and raises what that raises."""
-
-    def __init__(self, tasks: Sequence[_Task], future: Future[None]) -> None:
-        self._keys = {(task.event.topic, task.event.key) for task in tasks}
-        self.result = future.result
-
-    def shares_a_key(self, tasks: Sequence[_Task]) -> bool:
-        return any((task.event.topic, task.event.key) in self._keys for task in tasks)
 
 
 class _Delivery:
@@ -123,18 +86,18 @@ class BatchWorker:
             ids = self._retrying(lambda: self._registry.register_all([self.stage.target]))
             self._encoder = Encoder(self.stage.target, ids[f"{self.stage.target}-value"])
         dead: list[tuple[Message, str]] = []
-        read: list[_Task] = []
+        read: list[Task] = []
         for message in messages:
             if message.value is None and not self.stage.takes_tombstones:  # there is nothing it could delete
                 self._meters.count("tombstone")
                 continue
             try:
-                read.append(_Task(message, self._read(message)))
+                read.append(Task(message, self._read(message)))
             except ContractError as error:
                 dead.append((message, str(error)))
         if self.stage.wanted_s is not None:
-            read = _short_first(read)
-        before: _Delivered | None = None
+            read = short_first(read)
+        before: Delivered | None = None
         try:
             for part in self._parts(read):
                 with self._meters.batch():
@@ -154,7 +117,7 @@ class BatchWorker:
         record = valid(message.topic, self._retrying(lambda: decoder.decode(message.value)))
         return Event(*where, key, record, record["event_time"], len(message.value))
 
-    def _parts(self, read: list[_Task]) -> Iterator[list[_Task]]:
+    def _parts(self, read: list[Task]) -> Iterator[list[Task]]:
         """Yield a batch in parts of the stage's pace, told by how long each is held; none is one empty part."""
         if not read:
             yield []
@@ -166,8 +129,8 @@ class BatchWorker:
             start = end
 
     def _see_through(
-        self, tasks: list[_Task], dead: list[tuple[Message, str]], live: bool, before: _Delivered | None
-    ) -> _Delivered | None:
+        self, tasks: list[Task], dead: list[tuple[Message, str]], live: bool, before: Delivered | None
+    ) -> Delivered | None:
         """See a part through as one; where that fails, each event alone: one cannot take others along.
 
         Alone means to the end, `after` included, before the next: it may be about the same thing. `before` is
@@ -187,7 +150,7 @@ class BatchWorker:
             if before is not None:
                 before.result()
             if self.stage.overlaps:
-                return _Delivered(tasks, self._beside.submit(self._finish, tasks, dead, live))
+                return Delivered(tasks, self._beside.submit(self._finish, tasks, dead, live))
             self._finish(tasks, dead, live)
             return None
         if before is not None:
@@ -204,7 +167,7 @@ class BatchWorker:
             dead = []
         return None
 
-    def _derive(self, tasks: list[_Task]) -> None:
+    def _derive(self, tasks: list[Task]) -> None:
         encoder = self._encoder
         assert encoder is not None
         if not tasks:
@@ -218,7 +181,7 @@ class BatchWorker:
         for task, outcome, values in zip(tasks, outcomes, encoded, strict=True):
             task.outcome, task.encoded = outcome, values
 
-    def _finish(self, tasks: list[_Task], dead: list[tuple[Message, str]], live: bool) -> None:
+    def _finish(self, tasks: list[Task], dead: list[tuple[Message, str]], live: bool) -> None:
         dead = [*dead, *((task.message, task.outcome.refused) for task in tasks if task.outcome.refused)]
         if not live:  # their dead letters were kept when they came
             dead = []
@@ -230,7 +193,7 @@ class BatchWorker:
             self._retrying(lambda: self.stage.after(events, outcomes), every_error=True)
         self._count(done, dead, live)
 
-    def _deliver(self, done: list[_Task], dead: list[tuple[Message, str]]) -> None:
+    def _deliver(self, done: list[Task], dead: list[tuple[Message, str]]) -> None:
         """Produce everything and wait until Kafka has it. Repeating it repeats the same ids."""
         delivery = _Delivery()
         for task in list(done):
@@ -262,7 +225,7 @@ class BatchWorker:
             reason = delivery.errors[0] if delivery.errors else f"{left} messages unacknowledged"
             raise KafkaUnavailableError(f"{self.stage.name} cannot produce: {reason}")
 
-    def _sent(self, task: _Task) -> Iterator[tuple[bytes | None, bytes, list[tuple[str, bytes]]]]:
+    def _sent(self, task: Task) -> Iterator[tuple[bytes | None, bytes, list[tuple[str, bytes]]]]:
         """Value, key and headers of each record that follows from a message."""
         if not task.encoded:
             return
@@ -295,7 +258,7 @@ class BatchWorker:
                     raise StoppedError(f"{self.stage.name} stops while a service is down: {error}") from error
                 wait = min(wait * 2, self._settings.retry_most_s)
 
-    def _count(self, done: list[_Task], dead: list[tuple[Message, str]], live: bool) -> None:
+    def _count(self, done: list[Task], dead: list[tuple[Message, str]], live: bool) -> None:
         meters = self._meters
         for outcome, times in Counter(task.outcome.name for task in done).items():
             meters.count(outcome, times)
@@ -312,15 +275,6 @@ class BatchWorker:
             now_ms = time.time() * 1000
             meters.freshness(max(0.0, (now_ms - task.message.timestamp) / 1000) for task in done)
             meters.event_time(max(task.event.time_ms for task in done))
-
-
-def _short_first(tasks: list[_Task]) -> list[_Task]:
-    """What is soon through waits for nothing long, and a part holds what is alike; a key's keep their order."""
-    longest: dict[tuple[str, str], int] = {}
-    for task in tasks:
-        key = task.event.topic, task.event.key
-        longest[key] = max(task.event.size, longest.get(key, 0))
-    return sorted(tasks, key=lambda task: longest[task.event.topic, task.event.key])
 
 
 def _not_of_the_record(error: Exception) -> None:

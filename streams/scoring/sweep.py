@@ -62,6 +62,11 @@ class Sweep:
                     yield name, each, unmet
             self.done(name, each)
 
+    @property
+    def going(self) -> bool:
+        """Whether a sweep was begun and is not over."""
+        return bool(self._left)
+
     def met(self, name: str, served: Served, subjects: Iterable[str]) -> None:
         """Note who was scored by a champion anyway, because something changed: its sweep passes them over."""
         decided = served.champion.decided_at

@@ -71,12 +71,12 @@ class ViewRunner:
         self._view.letters = partial(self._refuse, letters)
         try:
             source.assign(self._places(source))
-            reported = time.monotonic()
+            reported, more = time.monotonic(), False
             while not self._stop.is_set():
-                messages = fetch(source, self._batch_records, self._poll_s, self._meters)
+                messages = fetch(source, self._batch_records, self._poll_s, self._meters, idle=not more)
                 if messages:
                     self._apply(messages)
-                self._patiently(self._view.spare)
+                more = self._patiently(self._view.spare)
                 if time.monotonic() - reported >= _REPORT_S:
                     self._patiently(self._view.tick)
                     self._report(source)

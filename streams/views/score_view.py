@@ -112,14 +112,14 @@ class ScoreView(View):
         self._sweep.begin(self._models.current())
         return self._store.positions()
 
-    def spare(self) -> None:
+    def spare(self) -> bool:
         """Go on with the sweeps of new champions, a quarter of the time."""
         began = time.monotonic()
-        if began < self._sweep_again:
-            return
-        self._sweep_on(began + _SWEEP_S)
-        ended = time.monotonic()
-        self._sweep_again = ended + (ended - began) * (1 / _SWEEP_SHARE - 1)
+        if began >= self._sweep_again:
+            self._sweep_on(began + _SWEEP_S)
+            ended = time.monotonic()
+            self._sweep_again = ended + (ended - began) * (1 / _SWEEP_SHARE - 1)
+        return self._sweep.going
 
     def _sweep_on(self, ends: float) -> None:
         for name, served, subjects in self._sweep.due(self._models.current()):

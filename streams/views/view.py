@@ -48,7 +48,10 @@ class View(ABC):
     def tick(self) -> None:  # noqa: B027
         """Do what time alone makes due. Called about once a second between batches, also when nothing comes."""
 
-    def spare(self) -> None:  # noqa: B027
-        """Do a piece of what can wait. Called after each look at the topics, whatever it brought: records that
-        come meanwhile wait for it, so it takes a few hundredths of a second.
+    def spare(self) -> bool:
+        """Do a piece of what can wait, and return whether more of it does.
+
+        Called after each look at the topics, whatever it brought: records that come meanwhile wait for it, so
+        it takes a few hundredths of a second.
         """
+        return False

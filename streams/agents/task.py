@@ -1,0 +1,58 @@
+"""One message on its way through an agent, and parts of a batch of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from streams.agents.stage import Derived, Event, Outcome
+
+__all__ = ["Delivered", "Message", "Task", "short_first"]
+
+
+class Message(Protocol):
+    """The parts of a Kafka message that are needed here; a record of Faust's consumer has them.
+
+    `timestamp` is Kafka's, ms since the epoch.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Any
+
+
+@dataclass(slots=True)
+class Task:
+    """One message on its way: what it holds, what became of it, and the bytes that follow from it."""
+
+    message: Message
+    event: Event
+    outcome: Outcome = field(default_factory=Outcome)
+    encoded: Sequence[tuple[Derived, bytes | None]] = ()
+
+
+class Delivered:
+    """A part whose delivery goes on beside what comes after it; `result` waits, and raises what that raises."""
+
+    def __init__(self, tasks: Sequence[Task], future: Future[None]) -> None:
+        self._keys = {(task.event.topic, task.event.key) for task in tasks}
+        self.result = future.result
+
+    def shares_a_key(self, tasks: Sequence[Task]) -> bool:
+        """Whether any of these is about the same as one of its own."""
+        return any((task.event.topic, task.event.key) in self._keys for task in tasks)
+
+
+def short_first(tasks: list[Task]) -> list[Task]:
+    """What is soon through waits for nothing long, and a part holds what is alike; a key's keep their order."""
+    longest: dict[tuple[str, str], int] = {}
+    for task in tasks:
+        key = task.event.topic, task.event.key
+        longest[key] = max(task.event.size, longest.get(key, 0))
+    return sorted(tasks, key=lambda task: longest[task.event.topic, task.event.key])
