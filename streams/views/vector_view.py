@@ -6,7 +6,9 @@ change of price encodes nothing. Either may come first, so what is known of an o
 own, and the entry of a vector takes it from there.
 
 A batch is written in an order that survives a crash anywhere: vectors, then owners, then the position. Until
-the owners are written their records count as new, and are folded again.
+the owners are written their records count as new, and are folded again. They may then end where they began (a
+price that rises and falls again in one batch) while vectors show what was between: so a batch says before its
+first vector how far it reaches, and whoever reads up to there again looks at every vector of a changed owner.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import orjson
 
 from connectors.registry import RegistryUnavailableError
 from connectors.vectors import AnyOf, Entry, IndexUnavailableError, VectorIndex
@@ -27,6 +30,7 @@ from models.search.fields import CHUNK, TEXT, entries_of
 from models.search.vocabulary import Vocabulary
 from schemas.codec import Decoder
 from schemas.errors import ContractError
+from schemas.ids import event_id
 from schemas.validate import valid
 from streams.metrics import StageMeters
 from streams.views.vector_fold import OwnerState
@@ -36,6 +40,7 @@ __all__ = ["VectorView"]
 
 _INVENTORY = "inventory"
 _ASKED_TOGETHER = 500
+_REACH = event_id("vector-view", "reach")  # id of the entry that says how far the batch in hand reaches
 
 
 @dataclass(slots=True)
@@ -74,6 +79,7 @@ class VectorView(View):
         self._decoders = {name: Decoder.of_topic(name, fetch_schema) for name in self.topics}
         self._lexical = Lexical()
         self._meters = StageMeters(self.name)
+        self._reached: dict[str, int] | None = None  # what a process before this one may have written in part
 
     def positions(self) -> Position:
         """Return the position that the index holds."""
@@ -85,13 +91,35 @@ class VectorView(View):
         states = self._states(batch)
         before = {owner: state.shown() for owner, state in states.items()}
         changed = self._fold(batch, states)
+        shown = [owner for owner in changed if states[owner].shown() != before[owner]]
+        if self._again(messages):
+            shown = list(changed)
+        if shown:
+            self._index.put([self._reach(messages)])
         self._write_chunks(batch, states)
-        self._write_fields([states[owner] for owner in changed if states[owner].shown() != before[owner]])
+        self._write_fields([states[owner] for owner in shown])
         self._index.put([states[owner].entry() for owner in changed])
         self.refuse(batch.unreadable)
         self._index.move({(each.topic(), each.partition()): each.offset() + 1 for each in messages})
         now_ms = time.time() * 1000
         self._meters.freshness([max(now_ms - each.timestamp()[1], 0.0) / 1000 for each in messages])
+
+    def _again(self, messages: Sequence[Any]) -> bool:
+        """Whether a process before this one may have written some of what these messages change."""
+        if self._reached is None:
+            known = self._index.get([_REACH]).get(_REACH)
+            self._reached = {} if known is None else orjson.loads(known.fields["state"])
+        return any(each.offset() < self._reached.get(_partition(each), 0) for each in messages)
+
+    def _reach(self, messages: Sequence[Any]) -> Entry:
+        """The entry that says how far a batch reaches; like an owner's, it has no field that searches look at.
+
+        What another process reached stays in it: that may be further, and this one may die as well.
+        """
+        ends = dict(self._reached or {})
+        for each in messages:
+            ends[_partition(each)] = max(each.offset() + 1, ends.get(_partition(each), 0))
+        return Entry(_REACH, {"state": orjson.dumps(ends).decode()})
 
     def _read(self, messages: Sequence[Any]) -> _Batch:
         batch = _Batch()
@@ -210,6 +238,10 @@ class VectorView(View):
                     changes[each.id] = differs
         self._index.set_fields(changes)
         self._meters.count("fields", len(changes))
+
+
+def _partition(message: Any) -> str:
+    return f"{message.topic()}/{message.partition()}"
 
 
 def _owner(record: dict[str, Any]) -> Owner:

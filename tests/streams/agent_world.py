@@ -6,13 +6,14 @@ import subprocess
 import sys
 import time
 import uuid
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from confluent_kafka import KafkaException, TopicPartition
 
 from connectors.kafka import consumer, ensure_topics, producer
 from connectors.registry import Registry
+from connectors.whole import WholeTopic
 from schemas.codec import Decoder, Encoder
 from schemas.envelope import headers
 
@@ -104,6 +105,11 @@ class World:
         finally:
             reading.close()
         raise AssertionError(f"{topic}: {len(found)} records in {timeout_s} s; {self.log()}")
+
+    def whole(self, topic):
+        """Every record of this test's dealer up to the topic's end as of now."""
+        with closing(WholeTopic(self.stack.kafka, topic, "test")) as whole:
+            return [each for each in whole.records() if each.key() == self.dealer.encode()]
 
     def records(self, messages, topic):
         decoder = Decoder.of_topic(topic, self.registry.schema)

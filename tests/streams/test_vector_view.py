@@ -84,6 +84,27 @@ def apply(index, *records, vocabulary=None):
     return refused
 
 
+def test_a_price_that_rises_and_falls_in_one_batch_is_not_left_between_by_crashes(index):
+    owner = Owner("product", "1")
+    (chunk,) = split("products", "1", product("1"))
+    log = Log()
+    log.add("products", "1", product("1", price=1.0))
+    run(log, index, random.Random(0))
+    for price in (2.0, 1.0):
+        log.add("products", "1", product("1", price=price))
+    log.add("embeddings", chunk.id, embedding(owner, chunk))
+    log.add("inventory", "x", level("x", "2", 3, 1_500_000_000_000))
+    (_, between, after), (vector,), (other,) = log.partitions.values()
+    for batch in ([between, vector], [other]):  # the vector is written with what was between
+        view = VectorView(Mortal(index, 2), fetch)
+        with pytest.raises(KilledError):
+            view.apply(batch)
+    last = VectorView(index, fetch)
+    last.apply([between, after, vector])
+    last.apply([other])
+    assert held(index) == folded(log)
+
+
 def test_a_vector_that_cannot_be_is_a_dead_letter_and_another_encoders_is_passed_over(index):
     owner = Owner("product", "1")
     (chunk,) = split("products", "1", product("1"))
