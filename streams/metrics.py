@@ -201,7 +201,11 @@ class StageMeters:
         try:
             yield
         finally:
-            BATCH.observe_repeated(self.stage, time.perf_counter() - started, 1)
+            self.took(time.perf_counter() - started)
+
+    def took(self, seconds: float) -> None:
+        """Observe how long one batch took."""
+        BATCH.observe_repeated(self.stage, seconds, 1)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import asyncio
 import base64
 import hmac
 import threading
+import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import asdict
@@ -60,6 +61,7 @@ class SearchApplication:
         self, searcher: Searcher, threads: int, most_bytes: int = 1_048_576, token: str | None = None
     ) -> None:
         self.searcher, self._width = searcher, threads
+        self._version = uuid.uuid4().hex
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="search")
         self._most_bytes = most_bytes
         self._token = token
@@ -92,7 +94,7 @@ class SearchApplication:
 
     def replace(self, searcher: Searcher) -> None:
         """Search with another searcher; returns when no search with the former one goes on."""
-        self.searcher = searcher
+        self.searcher, self._version = searcher, uuid.uuid4().hex
         together = threading.Barrier(self._width)
         wait([self._threads.submit(together.wait) for _ in range(self._width)])
 
@@ -144,12 +146,13 @@ class SearchApplication:
         return Answer(orjson.dumps(found), content_type=JSON)
 
     def _about(self) -> dict[str, Any]:
-        searcher = self.searcher
+        """What the index in use holds; `version` is another when another takes its place."""
+        version, searcher = self._version, self.searcher
         positions = {f"{name}:{number}": at for (name, number), at in searcher.index.positions().items()}
         kinds = searcher.index.kinds
         ids = [each.id for each in searcher.index.scan([AnyOf("entry", entries_of(kinds))])]
         named = {name: asdict(each) for name, each in kinds.items()}
-        return {"kinds": named, "positions": positions, "ids": ids}
+        return {"version": version, "kinds": named, "positions": positions, "ids": ids}
 
     def _ranking(self) -> dict[str, Any]:
         weights = self.searcher.weights
@@ -160,9 +163,9 @@ class SearchApplication:
             "lift": weights.lift(),
         }
 
-    def _entries(self, ids: list[str]) -> list[dict[str, Any]]:
-        found = self.searcher.index.get(ids, vectors=True)
-        return [
+    def _entries(self, ids: list[str]) -> dict[str, Any]:
+        version, found = self._version, self.searcher.index.get(ids, vectors=True)
+        entries = [
             {
                 "id": each.id,
                 "topic": each.fields.get("topic", FIRST),
@@ -173,6 +176,7 @@ class SearchApplication:
             }
             for each in found.values()
         ]
+        return {"version": version, "entries": entries}
 
     def _search(self, asked: SearchRequest) -> SearchAnswer:
         return self.searcher.search(asked)  # looked up on the thread itself: see `replace`

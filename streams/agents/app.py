@@ -17,9 +17,9 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,39 +53,61 @@ class Host:
     ) -> None:
         self.worker, self.refresher = worker, refresher
         self.failure: BaseException | None = None
+        self._ended = False
         self._settings = settings
         self._meters = meters
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=worker.stage.name)
 
     async def run(self, stream: Any) -> None:
-        """The agent. One batch at a time, so that one dealer's events stay in order."""
+        """The agent. A batch is begun while the one before it is derived; a dealer's events stay in order."""
         loop = asyncio.get_running_loop()
         size, within = self._settings.batch_size, self._settings.batch_within_s
         lots = stream.noack()
-        async with aclosing(_batches(lots.events(), size, within)) as batches:
-            async for events in batches:
-                messages = [record for event in events for record in event.message.records]
-                if self.refresher is not None:
-                    for each in messages:
-                        self.refresher.came(each.topic, each.key)
-                try:
-                    await loop.run_in_executor(self._thread, self.worker.process, messages)
-                except StoppedError:
-                    return
-                except asyncio.CancelledError:
-                    self.worker.stop()
-                    raise
-                except Exception as error:
-                    # Nothing of this batch is acknowledged. Going on would leave a hole before which no
-                    # position moves, so the process ends, and its supervisor starts it where it was.
-                    _log.exception("agent_failed", stage=self.worker.stage.name)
-                    self._meters.error(error)
-                    self.failure = error
-                    os.kill(os.getpid(), signal.SIGTERM)
-                    return
-                for event in events:
-                    await lots.ack(event)
-                self._lag(lots.app.consumer, [event.message for event in events])
+        before: asyncio.Task[None] | None = None
+        try:
+            async with aclosing(_batches(lots.events(), size, within)) as batches:
+                async for events in batches:
+                    messages = [record for event in events for record in event.message.records]
+                    if self.refresher is not None:
+                        for each in messages:
+                            self.refresher.came(each.topic, each.key)
+                    with self._ending():
+                        begun = await loop.run_in_executor(self._thread, self.worker.begin, messages)
+                        if before is not None:
+                            await before
+                    if self._ended:
+                        return
+                    before = asyncio.create_task(self._acknowledge(lots, events, begun))
+        except asyncio.CancelledError:
+            self.worker.stop()
+            raise
+        finally:
+            if before is not None:
+                before.cancel()
+
+    async def _acknowledge(self, lots: Any, events: Sequence[Any], begun: Future[None]) -> None:
+        """Acknowledge a batch when it is through."""
+        with self._ending():
+            await asyncio.wrap_future(begun)
+            for event in events:
+                await lots.ack(event)
+            self._lag(lots.app.consumer, [event.message for event in events])
+
+    @contextmanager
+    def _ending(self) -> Iterator[None]:
+        """Let the process end where a batch fails; nothing of it is acknowledged.
+
+        Going on would leave a hole before which no position moves. The supervisor starts it where it was.
+        """
+        try:
+            yield
+        except StoppedError:
+            self._ended = True
+        except Exception as error:
+            _log.exception("agent_failed", stage=self.worker.stage.name)
+            self._meters.error(error)
+            self._ended, self.failure = True, error
+            os.kill(os.getpid(), signal.SIGTERM)
 
     async def refresh(self, assigned: Callable[[], set[Any]]) -> None:
         """Look again at the partitions that are due, a few records between any two batches."""
@@ -124,6 +146,7 @@ class Host:
         """Wait for the batch that is running; without services it gives up at once."""
         self.worker.stop()
         self._thread.shutdown(wait=True)
+        self.worker.close()
 
     def _lag(self, consumer: Any, lots: Sequence[Lot]) -> None:
         for tp, offset in {lot.tp: lot.offset for lot in lots}.items():

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 
 from prometheus_client import Counter
@@ -20,11 +21,12 @@ from models.embedding import (
     whole_fingerprint,
 )
 from models.embedding.topics import FIRST
+from models.encoding import Vectors
 from models.text import Encoder, EncoderUnavailableError
 from schemas.errors import ContractError
 from schemas.ids import event_id
 from streams.agents.embedded import Embedded, Known
-from streams.agents.stage import Derived, Event, Outcome, Record, Stage
+from streams.agents.stage import Begun, Derived, Event, Outcome, Record, Stage
 from streams.metrics import REGISTRY
 
 __all__ = ["EmbedStage"]
@@ -71,12 +73,32 @@ class EmbedStage(Stage):
 
     def derive(self, events: Sequence[Event]) -> Sequence[Outcome]:
         """Return the vectors and tombstones that bring each owner's chunks up to its newest event."""
+        begun = self.begin(events)
+        return begun.outcomes(begun.derive())
+
+    def begin(self, events: Sequence[Event]) -> Begun:
+        """Find what has to be encoded; to encode it is what takes its time."""
         outcomes = [Outcome("superseded")] * len(events)
         states = self._fold(events, outcomes)
         wanted = [(state, chunk) for state in states for chunk in self._fresh(state)]
         # Things of one name and several ids are many in a catalogue.
         texts = list(dict.fromkeys(chunk.text for _, chunk in wanted))
-        vectors = dict(zip(texts, self._encoder.encode(texts).astype("<f4"), strict=True))
+
+        def told(vectors: Vectors) -> Sequence[Outcome]:
+            self._tell(events, states, wanted, dict(zip(texts, vectors.astype("<f4"), strict=True)), outcomes)
+            return outcomes
+
+        return Begun(partial(self._encoder.encode, texts), told)
+
+    def _tell(
+        self,
+        events: Sequence[Event],
+        states: list[_State],
+        wanted: Sequence[tuple[_State, Chunk]],
+        vectors: Mapping[str, Vectors],
+        outcomes: list[Outcome],
+    ) -> None:
+        """Set the outcomes of the events that count, given the vector of each text."""
         derived: dict[Owner, list[Derived]] = {}
         for state, chunk in wanted:
             embedding = self._embedding(state, chunk, vectors[chunk.text].tobytes())
@@ -92,7 +114,6 @@ class EmbedStage(Stage):
             else:
                 name = "encoded" if follows else "unchanged"
             outcomes[state.event] = Outcome(name, follows, memo=(state.owner, state.after))
-        return outcomes
 
     def after(self, events: Sequence[Event], outcomes: Sequence[Outcome]) -> None:
         """Remember what Kafka now has."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -45,6 +46,12 @@ class UnknownAgentError(DealerIQError):
 
 _FIRST_LOOK_S = 10.0
 """How long an agent waits for the lifecycle before it begins without a model."""
+
+_SWITCH_S = 0.0005
+"""How long a thread may keep the interpreter from another that asks for it; Python's own is ten times this.
+
+An encoder asks for it after every few texts, while another thread decodes or delivers others.
+"""
 
 
 @dataclass(frozen=True)
@@ -201,6 +208,7 @@ def _run(
 
     from streams.agents.app import Host, build
 
+    sys.setswitchinterval(_SWITCH_S)
     host = Host(worker, agents, meters, refresher)
     app = build(host, kafka, agents, data_dir.resolve())
     process = faust.Worker(app, loglevel="WARNING", redirect_stdouts=False)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-__all__ = ["Derived", "Event", "MapStage", "Outcome", "Record", "Stage"]
+__all__ = ["Begun", "Derived", "Event", "MapStage", "Outcome", "Record", "Stage"]
 
 Record = dict[str, Any]
 
@@ -59,6 +60,17 @@ class Outcome:
     memo: Any = None
 
 
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A batch that a stage has begun: `derive` takes its time, and `outcomes` makes each event's of its result.
+
+    Each is called on a thread of its own, and again where it raised what the stage retries.
+    """
+
+    derive: Callable[[], Any]
+    outcomes: Callable[[Any], Sequence[Outcome]]
+
+
 class Stage(ABC):
     """A function on a batch, hosted by an agent.
 
@@ -72,8 +84,8 @@ class Stage(ABC):
     `most_bytes`: of values handled together; a larger batch is handled in parts.
     `wanted_s`: how long such a part is to take, s; what is in it is out when it is through. What is short is
     taken first.
-    `overlaps`: whether a part may be derived while the one before it is delivered and told to `after`, where no
-    key is in both.
+    `overlaps`: whether a part may be begun while those before it are derived, delivered and told to `after`,
+    where no key is in two of them.
     """
 
     name: str
@@ -89,6 +101,10 @@ class Stage(ABC):
     @abstractmethod
     def derive(self, events: Sequence[Event]) -> Sequence[Outcome]:
         """Return one outcome for each event, in order."""
+
+    def begin(self, events: Sequence[Event]) -> Begun:
+        """Begin `derive`, for a host with time to do so beside other work; what is slow is left for later."""
+        return Begun(partial(self.derive, events), _as_it_is)
 
     def after(self, events: Sequence[Event], outcomes: Sequence[Outcome]) -> None:  # noqa: B027
         """Called when what follows is in Kafka and before the events count as done; may repeat.
@@ -126,6 +142,10 @@ class MapStage(Stage):
         """Hand the records and what was derived from them to `after_each`."""
         derived = [each for outcome in outcomes for each in outcome.derived]
         self.after_each([_record(event) for event in events], derived)
+
+
+def _as_it_is(outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
+    return outcomes
 
 
 def _record(event: Event) -> Record:

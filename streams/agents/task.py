@@ -1,15 +1,14 @@
-"""One message on its way through an agent, and parts of a batch of them."""
+"""One message on its way through an agent."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from streams.agents.stage import Derived, Event, Outcome
 
-__all__ = ["Delivered", "Message", "Task", "short_first"]
+__all__ = ["Message", "Task", "short_first"]
 
 
 class Message(Protocol):
@@ -35,18 +34,6 @@ class Task:
     event: Event
     outcome: Outcome = field(default_factory=Outcome)
     encoded: Sequence[tuple[Derived, bytes | None]] = ()
-
-
-class Delivered:
-    """A part whose delivery goes on beside what comes after it; `result` waits, and raises what that raises."""
-
-    def __init__(self, tasks: Sequence[Task], future: Future[None]) -> None:
-        self._keys = {(task.event.topic, task.event.key) for task in tasks}
-        self.result = future.result
-
-    def shares_a_key(self, tasks: Sequence[Task]) -> bool:
-        """Whether any of these is about the same as one of its own."""
-        return any((task.event.topic, task.event.key) in self._keys for task in tasks)
 
 
 def short_first(tasks: list[Task]) -> list[Task]:

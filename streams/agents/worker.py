@@ -11,7 +11,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
+from functools import partial
 from typing import Any, TypeVar
 
 from connectors.errors import translated
@@ -22,10 +23,11 @@ from schemas.codec import Decoder, Encoder
 from schemas.envelope import headers, new_traceparent, parse_headers
 from schemas.errors import ContractError, DealerIQError
 from schemas.validate import valid
+from streams.agents.line import Batch, Line
 from streams.agents.pace import Pace
 from streams.agents.settings import AgentSettings
-from streams.agents.stage import Event, Outcome, Stage
-from streams.agents.task import Delivered, Message, Task, short_first
+from streams.agents.stage import Begun, Event, Outcome, Stage
+from streams.agents.task import Message, Task, short_first
 from streams.metrics import StageMeters
 
 __all__ = ["BatchWorker", "StoppedError"]
@@ -64,7 +66,7 @@ class BatchWorker:
         self._settings = settings
         self._meters = meters
         self._stopping = threading.Event()
-        self._beside = ThreadPoolExecutor(1, thread_name_prefix=f"{stage.name}-delivery")
+        self._line = Line(stage.name, _fatal)
         self._pace = Pace(stage.most_bytes, stage.wanted_s)
         self._decoders = {name: Decoder.of_topic(name, registry.schema) for name in stage.sources}
         self._encoder: Encoder | None = None
@@ -75,12 +77,24 @@ class BatchWorker:
         """Give up waiting for services that are down; `process` then raises StoppedError."""
         self._stopping.set()
 
+    def close(self) -> None:
+        """Stop, and wait for what is on its way."""
+        self.stop()
+        self._line.close()
+
     def process(self, messages: Sequence[Message], live: bool = True) -> None:
         """See every message through. Returns only when Kafka has acknowledged all that came of them.
 
         `live`: whether they come now; the age of what is looked at again is no freshness.
 
         Raises StoppedError, after `stop`, when a service is still down; what is not done by then comes again.
+        """
+        self.begin(messages, live).result()
+
+    def begin(self, messages: Sequence[Message], live: bool = True) -> Future[None]:
+        """As `process`, but return when the last part has been begun; what is returned says when it is through.
+
+        One thread at a time. Raises what goes wrong by then, when nothing of the batch is on its way any more.
         """
         if self._encoder is None:
             ids = self._retrying(lambda: self._registry.register_all([self.stage.target]))
@@ -97,15 +111,17 @@ class BatchWorker:
                 dead.append((message, str(error)))
         if self.stage.wanted_s is not None:
             read = short_first(read)
-        before: Delivered | None = None
+        batch = Batch()
         try:
             for part in self._parts(read):
-                with self._meters.batch():
-                    before = self._see_through(part, dead, live, before)
+                done = self._put(batch, part, dead, live)
                 dead = []
-        finally:
-            if before is not None:
-                before.result()
+                if not self.stage.overlaps:
+                    done.result()
+        except BaseException:
+            self._line.end(batch).exception()
+            raise
+        return self._line.end(batch)
 
     def _read(self, message: Message) -> Event:
         key = (message.key or b"").decode(errors="replace")
@@ -118,62 +134,79 @@ class BatchWorker:
         return Event(*where, key, record, record["event_time"], len(message.value))
 
     def _parts(self, read: list[Task]) -> Iterator[list[Task]]:
-        """Yield a batch in parts of the stage's pace, told by how long each is held; none is one empty part."""
+        """Yield a batch in parts of the stage's pace; none is one empty part."""
         if not read:
             yield []
         sizes, start = [task.event.size for task in read], 0
         while start < len(read):
-            end, began = self._pace.end(sizes, start), time.perf_counter()
+            end = self._pace.end(sizes, start)
             yield read[start:end]
-            self._pace.took(sum(sizes[start:end]), time.perf_counter() - began)
             start = end
 
-    def _see_through(
-        self, tasks: list[Task], dead: list[tuple[Message, str]], live: bool, before: Delivered | None
-    ) -> Delivered | None:
-        """See a part through as one; where that fails, each event alone: one cannot take others along.
+    def _put(
+        self, batch: Batch, tasks: list[Task], dead: list[tuple[Message, str]], live: bool
+    ) -> Future[None]:
+        """Begin a part when nothing on its way is about the same, and send it on its way.
 
-        Alone means to the end, `after` included, before the next: it may be about the same thing. `before` is
-        the part before this one, where that is still on its way; so may this one be, which is returned then.
+        Where it fails as a whole, each event goes alone: one cannot take others along. Alone means to the end,
+        `after` included, before the next: it may be about the same thing.
         """
-        if before is not None and before.shares_a_key(tasks):
-            before.result()
+        keys = frozenset((task.event.topic, task.event.key) for task in tasks)
+        self._line.room(keys)
+        began, begun = time.perf_counter(), self._begun(tasks)
+
+        def derive() -> Any:
+            started = time.perf_counter()
+            found = self._retrying(begun.derive)
+            self._pace.took(sum(task.event.size for task in tasks), time.perf_counter() - started)
+            return found
+
+        def deliver(derived: Callable[[], Any]) -> None:
+            try:
+                found = derived()
+                self._note(tasks, self._retrying(lambda: begun.outcomes(found)))
+            except Exception as error:
+                if _fatal(error):
+                    raise
+                self._meters.error(error)
+                _log.warning("batch_failed_trying_each_event", stage=self.stage.name, error=repr(error))
+                self._alone(tasks, dead, live)
+            else:
+                self._finish(tasks, dead, live)
+            self._meters.took(time.perf_counter() - began)
+
+        return self._line.put(batch, keys, derive, deliver)
+
+    def _begun(self, tasks: list[Task]) -> Begun:
+        if not tasks:
+            return Begun(lambda: None, lambda _: [])
         try:
-            self._derive(tasks)
-        except StoppedError:
-            raise
-        except Exception as error:
-            _not_of_the_record(error)
-            self._meters.error(error)
-            _log.warning("batch_failed_trying_each_event", stage=self.stage.name, error=repr(error))
-        else:
-            if before is not None:
-                before.result()
-            if self.stage.overlaps:
-                return Delivered(tasks, self._beside.submit(self._finish, tasks, dead, live))
-            self._finish(tasks, dead, live)
-            return None
-        if before is not None:
-            before.result()
+            return self._retrying(lambda: self.stage.begin([task.event for task in tasks]))
+        except Exception as failed:
+            if _fatal(failed):
+                raise
+            error = failed
+
+        def derive() -> Any:
+            raise error
+
+        return Begun(derive, lambda _: [])
+
+    def _alone(self, tasks: list[Task], dead: list[tuple[Message, str]], live: bool) -> None:
         for task in tasks:
             try:
-                self._derive([task])
-            except StoppedError:
-                raise
+                self._note([task], self._retrying(partial(self.stage.derive, [task.event])))
             except Exception as error:
-                _not_of_the_record(error)
+                if _fatal(error):
+                    raise
                 task.outcome = Outcome(refused=str(error) or type(error).__name__)
             self._finish([task], dead, live)
             dead = []
-        return None
 
-    def _derive(self, tasks: list[Task]) -> None:
+    def _note(self, tasks: list[Task], outcomes: Sequence[Outcome]) -> None:
+        """Keep what becomes of each event, and the bytes that follow from it."""
         encoder = self._encoder
         assert encoder is not None
-        if not tasks:
-            return
-        events = [task.event for task in tasks]
-        outcomes = self._retrying(lambda: self.stage.derive(events))
         encoded = [
             [(each, None if each.record is None else encoder.encode(each.record)) for each in outcome.derived]
             for outcome in outcomes
@@ -277,10 +310,11 @@ class BatchWorker:
             meters.event_time(max(task.event.time_ms for task in done))
 
 
-def _not_of_the_record(error: Exception) -> None:
-    """Raise again what no record is to blame for, such as a wrong setting: it must not make dead letters."""
-    if isinstance(error, DealerIQError) and not isinstance(error, ContractError):
-        raise error
+def _fatal(error: BaseException) -> bool:
+    """Whether no record is to blame, as for a wrong setting or a stop: it must not make dead letters."""
+    if isinstance(error, DealerIQError):
+        return not isinstance(error, ContractError)
+    return not isinstance(error, Exception)
 
 
 def _pairs(raw: Any) -> list[tuple[str, bytes | None]]:

@@ -63,16 +63,12 @@ def verify_vectors(
     ask: Ask, broker: Broker, registry: Registry, *, sampled: bool, pause: Callable[[], None]
 ) -> IndexCheck:
     """Compare every vector, or some hundred of them. Raises IndexAwayError, KafkaUnavailableError."""
-    about = ask("/index", None)
+    while (looked := _look(ask, sampled, pause)) is None:
+        pass  # another version of the index took over: one is compared, not some of each
+    about, chosen, rows = looked
     kinds = {name: Encoding(**each) for name, each in about["kinds"].items()}
-    ids: list[str] = about["ids"]
-    check = IndexCheck(entries=len(ids))
+    check = IndexCheck(entries=len(about["ids"]))
     positions = {name: _positions(about["positions"], name) for name in TOPICS}
-    chosen = sorted(ids)[:: max(1, len(ids) // _SAMPLED)] if sampled else ids
-    rows: dict[str, dict[str, Any]] = {}
-    for start in range(0, len(chosen), _ASKED):
-        rows |= {each["id"]: each for each in ask("/entries", {"ids": chosen[start : start + _ASKED]})}
-        pause()
     keys: dict[tuple[str, str], _Key] = {}
     for name, at in positions.items():
         ends = broker.ends(name)
@@ -90,6 +86,23 @@ def verify_vectors(
             if not (state.deleted or later or other):
                 check.findings.append(_finding("missing-vector", name, key, "a vector", None, state.before))
     return check
+
+
+def _look(
+    ask: Ask, sampled: bool, pause: Callable[[], None]
+) -> tuple[dict[str, Any], list[str], dict[str, dict[str, Any]]] | None:
+    """What the index says of itself, the ids to be compared, and their rows; None where it was replaced."""
+    about = ask("/index", None)
+    ids: list[str] = about["ids"]
+    chosen = sorted(ids)[:: max(1, len(ids) // _SAMPLED)] if sampled else ids
+    rows: dict[str, dict[str, Any]] = {}
+    for start in range(0, len(chosen), _ASKED):
+        answer = ask("/entries", {"ids": chosen[start : start + _ASKED]})
+        if answer["version"] != about["version"]:
+            return None
+        rows |= {each["id"]: each for each in answer["entries"]}
+        pause()
+    return about, chosen, rows
 
 
 def _positions(known: Mapping[str, int], topic: str) -> Ends:
