@@ -158,7 +158,8 @@ class BatchWorker:
         def derive() -> Any:
             started = time.perf_counter()
             found = self._retrying(begun.derive)
-            self._pace.took(sum(task.event.size for task in tasks), time.perf_counter() - started)
+            if tasks:
+                self._pace.took(sum(task.event.size for task in tasks), time.perf_counter() - started)
             return found
 
         def deliver(derived: Callable[[], Any]) -> None:
