@@ -97,7 +97,7 @@ def _agent(name: str, nice: int = 0) -> Callable[[Settings], None]:
 PROCESSES: dict[str, Callable[[Settings], None]] = {
     **{name: _hosted(name) for name in HOSTED},
     "chat-agent": _agent("chat-agent"),
-    "embed-agent": _agent("embed-agent"),
+    "embed-agent": _agent("embed-agent", 5),  # a backlog takes two cores: who answers goes first
     "image-agent": _agent("image-agent", 5),  # a picture is a tenth of a second's work: texts go first
     "reindex-agent": _agent("reindex-agent"),
     "http": _http,

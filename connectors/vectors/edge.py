@@ -91,7 +91,8 @@ class EdgeIndex(VectorIndex):
         """Return the entries that are there, by id."""
         if not ids:
             return {}
-        return {each.id.hex: _entry(each) for each in self._shard.retrieve([*map(uuid_of, ids)], True, vectors)}
+        found = map(_entry, self._shard.retrieve([*map(uuid_of, ids)], True, vectors))
+        return {each.id: each for each in found}
 
     def scan(
         self, conditions: Sequence[Condition] = (), *, vectors: bool = False, batch: int = 1_000
@@ -195,10 +196,13 @@ def _point(entry: Entry) -> Any:
 
 
 def _entry(record: Any) -> Entry:
-    vectors = dict(record.vector or {})
+    identity, vectors = record.id.hex, record.vector
+    if not vectors:
+        return Entry(identity, record.payload or {})
+    vectors = dict(vectors)
     sparse = vectors.pop(SPARSE, None)
     return Entry(
-        record.id.hex,
+        identity,
         record.payload or {},
         {kind: np.asarray(each, dtype=np.float32) for kind, each in vectors.items()},
         None if sparse is None else Sparse(sparse.indices, sparse.values),

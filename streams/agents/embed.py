@@ -55,6 +55,11 @@ class EmbedStage(Stage):
     Of several events of one owner the newest event time counts, and a tombstone deletes whatever is known when
     it comes; both as the vector view has it. Outcomes: `encoded`, `unchanged` (nothing to encode), `superseded`
     (another event of the owner counts), `deleted`.
+
+    Args:
+        encoder: of texts; for more than one part `at_once` it must be safe on as many threads.
+        embedded: what is known of the owners.
+        target: the topic of the vectors, which is the encoder's home.
     """
 
     sources = tuple(OWNERS)
@@ -66,9 +71,14 @@ class EmbedStage(Stage):
     wanted_s = 0.5  # its vectors are out, and an edit is found, before a backlog is through
 
     def __init__(
-        self, encoder: Encoder, embedded: Embedded, target: str = FIRST, name: str = "embed-agent"
+        self,
+        encoder: Encoder,
+        embedded: Embedded,
+        target: str = FIRST,
+        name: str = "embed-agent",
+        at_once: int = 1,
     ) -> None:
-        self._encoder, self._embedded = encoder, embedded
+        self._encoder, self._embedded, self.at_once = encoder, embedded, at_once
         self.target, self.name = target, name
 
     def derive(self, events: Sequence[Event]) -> Sequence[Outcome]:

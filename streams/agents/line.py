@@ -17,8 +17,6 @@ __all__ = ["Batch", "Line"]
 _T = TypeVar("_T")
 Key = tuple[str, str]
 
-_MOST = 2  # parts on their way when another is begun: what comes later can still go together
-
 
 @dataclass
 class Batch:
@@ -46,14 +44,19 @@ class _Part:
 
 
 class Line:
-    """Two threads; `room`, `put` and `end` are for one more.
+    """Its own threads, and `room`, `put` and `end` for one more.
 
-    `fatal`: whether an error of deriving is the batch's; another is for who delivers to deal with.
+    Args:
+        name: of the threads.
+        at_once: parts that are derived at the same time.
+        fatal: whether an error of deriving is the batch's; another is for who delivers to deal with.
     """
 
-    def __init__(self, name: str, fatal: Callable[[BaseException], bool]) -> None:
+    def __init__(self, name: str, at_once: int, fatal: Callable[[BaseException], bool]) -> None:
         self._fatal = fatal
-        self._deriving = ThreadPoolExecutor(1, thread_name_prefix=f"{name}-derive")
+        # With one more that is delivered or waits; what comes later can still go together.
+        self._most = at_once + 1
+        self._deriving = ThreadPoolExecutor(at_once, thread_name_prefix=f"{name}-derive")
         self._delivering = ThreadPoolExecutor(1, thread_name_prefix=f"{name}-deliver")
         self._parts: list[_Part] = []
 
@@ -61,7 +64,7 @@ class Line:
         """Wait until nothing on its way is about any of these keys, and there is room for one part more."""
         self._parts = [each for each in self._parts if not each.done.done()]
         for left, each in zip(range(len(self._parts), 0, -1), self._parts, strict=True):
-            if left >= _MOST or not keys.isdisjoint(each.keys):
+            if left >= self._most or not keys.isdisjoint(each.keys):
                 wait([each.done])
 
     def put(
@@ -71,7 +74,7 @@ class Line:
         derive: Callable[[], _T],
         deliver: Callable[[Callable[[], _T]], None],
     ) -> Future[None]:
-        """Let a part go through both threads; `deliver` is given what returns, or raises, what `derive` did.
+        """Let a part go its way; `deliver` is given what returns, or raises, what `derive` did.
 
         An error of `deliver` is the batch's.
         """

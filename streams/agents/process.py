@@ -88,7 +88,7 @@ def _chats(given: _Given) -> Stage:
 def _embed(given: _Given) -> Stage:
     encoder, store = text_encoder(given.text, ENCODER_TOKENS.inc), connect(given.redis)
     home = Homes(store).settle(encoder.identity)
-    return EmbedStage(encoder, Embedded(store, home=home), home)
+    return EmbedStage(encoder, Embedded(store, home=home), home, at_once=given.agents.encoded_at_once)
 
 
 def _reindex(given: _Given) -> Stage:

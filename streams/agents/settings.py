@@ -16,6 +16,9 @@ class AgentSettings(BaseModel):
     # a twentieth. A batch is this large only when there is a backlog.
     batch_size: int = Field(1_024, ge=1, le=10_000, description="most events handled together")
     batch_within_s: float = Field(0.02, ge=0, le=60, description="longest wait to fill a batch, s")
+    encoded_at_once: int = Field(
+        2, ge=1, le=64, description="parts of a backlog that the embed agent encodes at once, each on a core"
+    )
     retry_first_s: float = Field(0.2, gt=0, description="first wait when a service is down, s; it doubles")
     retry_most_s: float = Field(10.0, gt=0, description="longest wait when a service is down, s")
     follow_s: float = Field(1.0, gt=0, description="how often the lifecycle of models is looked at, s")

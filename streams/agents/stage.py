@@ -85,7 +85,7 @@ class Stage(ABC):
     `wanted_s`: how long such a part is to take, s; what is in it is out when it is through. What is short is
     taken first.
     `overlaps`: whether a part may be begun while those before it are derived, delivered and told to `after`,
-    where no key is in two of them.
+    where no key is in two of them; `at_once` are derived at the same time then.
     """
 
     name: str
@@ -97,6 +97,7 @@ class Stage(ABC):
     most_bytes: int | None = None
     wanted_s: float | None = None
     overlaps = False
+    at_once = 1
 
     @abstractmethod
     def derive(self, events: Sequence[Event]) -> Sequence[Outcome]:

@@ -66,7 +66,7 @@ class BatchWorker:
         self._settings = settings
         self._meters = meters
         self._stopping = threading.Event()
-        self._line = Line(stage.name, _fatal)
+        self._line = Line(stage.name, stage.at_once, _fatal)
         self._pace = Pace(stage.most_bytes, stage.wanted_s)
         self._decoders = {name: Decoder.of_topic(name, registry.schema) for name in stage.sources}
         self._encoder: Encoder | None = None

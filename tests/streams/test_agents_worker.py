@@ -246,6 +246,30 @@ def test_a_part_is_derived_while_the_one_before_is_delivered(world):
 
 
 @pytest.mark.services
+def test_two_parts_are_derived_at_once_and_delivered_in_their_order(world):
+    class Together(Slow):
+        name, at_once = "together", 2
+
+        def __init__(self):
+            super().__init__()
+            self.met = threading.Barrier(2)
+
+        def handle(self, records):
+            subject = records[0]["subject_id"]
+            self.met.wait(20)
+            if subject in "ac":  # the second of a pair is through before the first
+                time.sleep(0.2)
+            return Picky.handle(self, records)
+
+        def after(self, events, outcomes):
+            self.notes.append(events[0].record["subject_id"])
+
+    stage = Together()
+    world.worker(stage).process([world.keyed(name, at) for at, name in enumerate("abcd")])
+    assert stage.notes == list("abcd")
+
+
+@pytest.mark.services
 def test_a_part_about_the_same_waits_for_the_one_before(world):
     stage = Slow()
     stage.go.set()
