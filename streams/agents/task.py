@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from streams.agents.stage import Derived, Event, Outcome
 
-__all__ = ["Message", "Task", "short_first"]
+__all__ = ["Message", "Task", "pairs", "short_first"]
 
 
 class Message(Protocol):
@@ -34,6 +34,13 @@ class Task:
     event: Event
     outcome: Outcome = field(default_factory=Outcome)
     encoded: Sequence[tuple[Derived, bytes | None]] = ()
+
+
+def pairs(message: Message) -> list[tuple[str, bytes | None]]:
+    """Return a message's headers as pairs, in whichever form its consumer has them."""
+    raw = message.headers
+    found = raw.items() if hasattr(raw, "items") else raw or ()
+    return [(name, value.encode() if isinstance(value, str) else value) for name, value in found]
 
 
 def short_first(tasks: list[Task]) -> list[Task]:

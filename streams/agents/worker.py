@@ -16,42 +16,31 @@ from functools import partial
 from typing import Any, TypeVar
 
 from connectors.errors import translated
-from connectors.kafka import KafkaUnavailableError, Producer, dead_letter_headers
+from connectors.kafka import KafkaUnavailableError, Producer
 from connectors.log import get_logger
 from connectors.registry import Registry, RegistryRefusedError, RegistryUnavailableError
 from schemas.codec import Decoder, Encoder
-from schemas.envelope import headers, new_traceparent, parse_headers
+from schemas.envelope import parse_headers
 from schemas.errors import ContractError, DealerIQError
 from schemas.validate import valid
+from streams.agents.delivery import Delivery
 from streams.agents.line import Batch, Line
 from streams.agents.pace import Pace
 from streams.agents.settings import AgentSettings
 from streams.agents.stage import Begun, Event, Outcome, Stage
-from streams.agents.task import Message, Task, short_first
+from streams.agents.task import Message, Task, pairs, short_first
 from streams.metrics import StageMeters
 
 __all__ = ["BatchWorker", "StoppedError"]
 
 _log = get_logger(__name__)
 _T = TypeVar("_T")
-_DELIVERY_S = 30.0
 
 
 class StoppedError(DealerIQError):
     """The process is stopping and the batch is not finished: its events come again after the restart."""
 
     remedy = "Nothing: the batch is read again."
-
-
-class _Delivery:
-    """Counts what one batch still has in flight."""
-
-    def __init__(self) -> None:
-        self.errors: list[str] = []
-
-    def __call__(self, error: Any, _message: Any) -> None:
-        if error is not None:
-            self.errors.append(str(error))
 
 
 class BatchWorker:
@@ -62,7 +51,7 @@ class BatchWorker:
     ) -> None:
         self.stage = stage
         self._registry = registry
-        self._producer = producer
+        self._delivery = Delivery(stage.name, stage.target, producer)
         self._settings = settings
         self._meters = meters
         self._stopping = threading.Event()
@@ -127,7 +116,7 @@ class BatchWorker:
         key = (message.key or b"").decode(errors="replace")
         where = (message.topic, message.partition, message.offset)
         if message.value is None:
-            time_ms = parse_headers(_pairs(message.headers)).time_ms
+            time_ms = parse_headers(pairs(message)).time_ms
             return Event(*where, key, None, message.timestamp if time_ms is None else time_ms)
         decoder = self._decoders[message.topic]
         record = valid(message.topic, self._retrying(lambda: decoder.decode(message.value)))
@@ -221,55 +210,11 @@ class BatchWorker:
             dead = []
         done = [task for task in tasks if task.outcome.refused is None]
         if done or dead:
-            self._retrying(lambda: self._deliver(done, dead))
+            self._retrying(lambda: self._delivery.deliver(done, dead))
         if done:
             events, outcomes = [task.event for task in done], [task.outcome for task in done]
             self._retrying(lambda: self.stage.after(events, outcomes), every_error=True)
         self._count(done, dead, live)
-
-    def _deliver(self, done: list[Task], dead: list[tuple[Message, str]]) -> None:
-        """Produce everything and wait until Kafka has it. Repeating it repeats the same ids."""
-        delivery = _Delivery()
-        for task in list(done):
-            try:
-                for value, key, sent in list(self._sent(task)):
-                    self._producer.produce(
-                        self.stage.target, value, key=key, headers=sent, on_delivery=delivery
-                    )
-            except ContractError as error:  # the derived event is larger than its topic takes
-                done.remove(task)
-                dead.append((task.message, str(error)))
-        for message, reason in dead:
-            self._producer.produce(
-                f"{message.topic}.dlq",
-                message.value,
-                key=message.key,
-                headers=dead_letter_headers(
-                    message.topic,
-                    message.partition,
-                    message.offset,
-                    _pairs(message.headers),
-                    reason,
-                    self.stage.name,
-                ),
-                on_delivery=delivery,
-            )
-        left = self._producer.flush(_DELIVERY_S)
-        if left or delivery.errors:
-            reason = delivery.errors[0] if delivery.errors else f"{left} messages unacknowledged"
-            raise KafkaUnavailableError(f"{self.stage.name} cannot produce: {reason}")
-
-    def _sent(self, task: Task) -> Iterator[tuple[bytes | None, bytes, list[tuple[str, bytes]]]]:
-        """Value, key and headers of each record that follows from a message."""
-        if not task.encoded:
-            return
-        trace = parse_headers(_pairs(task.message.headers)).traceparent
-        source = f"dealeriq/{self.stage.name}"
-        for each, value in task.encoded:
-            identity = each.identity or (each.record or {})["event_id"]
-            time_ms = task.event.time_ms if each.time_ms is None else each.time_ms
-            sent = headers(identity, self.stage.target, source, time_ms, each.subject, new_traceparent(trace))
-            yield value, each.key.encode(), sent
 
     def _retrying(self, act: Callable[[], _T], *, every_error: bool = False) -> _T:
         """Do it again with growing waits while a service is down."""
@@ -316,8 +261,3 @@ def _fatal(error: BaseException) -> bool:
     if isinstance(error, DealerIQError):
         return not isinstance(error, ContractError)
     return not isinstance(error, Exception)
-
-
-def _pairs(raw: Any) -> list[tuple[str, bytes | None]]:
-    pairs = raw.items() if hasattr(raw, "items") else raw or ()
-    return [(name, value.encode() if isinstance(value, str) else value) for name, value in pairs]
