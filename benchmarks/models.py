@@ -96,7 +96,11 @@ def _forecast(found: dict[str, Any]) -> list[Claim]:
             )  # fmt: skip
     better = [row for row in found["departments"] if row["wql"] < min(row["wql, naive"], row["wql, AutoETS"])]
     share = round(100 * len(better) / len(found["departments"]))
-    why = "In the others the series are few and their sales rare; the next line says how many are not chance."
+    why = (
+        "In the others the series are few and their sales rare; the next line says how many are not chance. "
+        "Tried: trees that learn half as fast and are twice as many, which leaves AutoETS 0.3 and 0.5 % ahead "
+        "in both."
+    )
     beaten = len(found["beaten"])
     return [
         *claims,

@@ -71,11 +71,11 @@ def measure(short: bool = False) -> Outcome:
     weeks = _SHORT if short else _WEEKS
     year = _year(weeks[-1] + 7, _FEW if short else None)
     dealers = demo_data.source("dealers").frame(0, 457)
-    settings = load()
+    settings = load(running=False)
     settings.redis.url = None
     with (
         tempfile.TemporaryDirectory(prefix="dealeriq-recommend-") as room,
-        Supervisor(settings, ("redis",), prefer_default_ports=False) as running,
+        Supervisor(settings, ("redis",), Path(room) / "data", prefer_default_ports=False) as running,
     ):
         result, ranker = trained(Path(room), year, dealers, _day_ms(_RANKED))
         client = redis.Redis.from_url(running.settings.redis.address)
