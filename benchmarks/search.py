@@ -63,8 +63,8 @@ _WHY_ONE = (
     "parts at once; with one at once it takes half as long again, and this line was 0.0205."
 )
 _WHY_EDIT = (
-    "Two hundred edits a second are nearly all that the encoder takes on one thread beside the broker and the "
-    "process that folds; in an hour when it takes fewer, they queue: what is above the time at 50 is waiting."
+    "Two hundred edits a second are nearly all that one encoder takes beside the broker and the process that "
+    "folds; in an hour when two at once take fewer, they queue: what is above the time at 50 is waiting."
 )
 _RECORDS = "dealeriq_stage_records_total"
 _PATIENCE_S = 120

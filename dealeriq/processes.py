@@ -98,8 +98,8 @@ PROCESSES: dict[str, Callable[[Settings], None]] = {
     **{name: _hosted(name) for name in HOSTED},
     "chat-agent": _agent("chat-agent"),
     "embed-agent": _agent("embed-agent", 5),  # a backlog takes two cores: who answers goes first
-    "image-agent": _agent("image-agent", 5),  # a picture is a tenth of a second's work: texts go first
-    "reindex-agent": _agent("reindex-agent"),
+    "image-agent": _agent("image-agent", 10),  # a picture is a tenth of a second's work: texts go first
+    "reindex-agent": _agent("reindex-agent", 10),  # nobody searches yet what it encodes
     "http": _http,
 }
 _WITHOUT_KAFKA = ("http",)

@@ -63,8 +63,9 @@ class Line:
     def room(self, keys: frozenset[Key]) -> None:
         """Wait until nothing on its way is about any of these keys, and there is room for one part more."""
         self._parts = [each for each in self._parts if not each.done.done()]
-        for left, each in zip(range(len(self._parts), 0, -1), self._parts, strict=True):
-            if left >= self._most or not keys.isdisjoint(each.keys):
+        too_many = len(self._parts) + 1 - self._most
+        for at, each in enumerate(self._parts):
+            if at < too_many or not keys.isdisjoint(each.keys):
                 wait([each.done])
 
     def put(

@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import orjson
@@ -28,9 +27,10 @@ from models.schedule import due
 from schemas.codec import Decoder
 from schemas.errors import ContractError
 from schemas.validate import valid
+from streams.agents.task import Message
 from streams.metrics import REGISTRY
 
-__all__ = ["Again", "Done", "RefreshLog", "Refresher"]
+__all__ = ["Done", "RefreshLog", "Refresher"]
 
 REFRESHED = Gauge(
     "dealeriq_refreshed_timestamp_seconds",
@@ -41,19 +41,6 @@ REFRESHED = Gauge(
 _READ_S = 600.0
 _LOT = 32  # records between which changes get their turn
 Place = tuple[str, int]
-
-
-@dataclass(slots=True)
-class Again:
-    """A message of a topic, as agents have messages."""
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: Any
 
 
 class Done(NamedTuple):
@@ -142,13 +129,13 @@ class Refresher:
         if self._came is not None:
             self._came.add((topic, key))
 
-    def lots(self, places: Collection[Place]) -> Iterator[list[Again]]:
+    def lots(self, places: Collection[Place]) -> Iterator[list[Message]]:
         """Yield the newest record of each key of partitions, some at a time; begin to remember what comes."""
         self._came = set()
         for topic in dict.fromkeys(name for name, _ in places):
             numbers = {number for name, number in places if name == topic}
             wanted = self._newest(topic, numbers)
-            lot: list[Again] = []
+            lot: list[Message] = []
             for message in self._whole(topic, numbers):
                 if (message.partition(), message.offset()) in wanted:
                     lot.append(_again(message))
@@ -175,7 +162,7 @@ class Refresher:
                     newest[message.key()] = time_ms, (message.partition(), message.offset())
         return {each[1] for each in newest.values() if each is not None}
 
-    def still(self, lot: Sequence[Again]) -> list[Again]:
+    def still(self, lot: Sequence[Message]) -> list[Message]:
         """Return those of a lot whose key did not come meanwhile; for the thread that sees batches through."""
         came = self._came or set()
         return [each for each in lot if (each.topic, each.key) not in came]
@@ -193,8 +180,8 @@ class Refresher:
                     yield message
 
 
-def _again(message: Any) -> Again:
-    return Again(
+def _again(message: Any) -> Message:
+    return Message(
         message.topic(), message.partition(), message.offset(), message.timestamp()[1], message.key(),
         message.value(), message.headers() or (),
     )  # fmt: skip

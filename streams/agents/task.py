@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from streams.agents.stage import Derived, Event, Outcome
 
 __all__ = ["Message", "Task", "pairs", "short_first"]
 
 
-class Message(Protocol):
-    """The parts of a Kafka message that are needed here; a record of Faust's consumer has them.
+@dataclass(slots=True)
+class Message:
+    """The parts of a Kafka message that are needed here; a record of Faust's consumer stands for one.
 
     `timestamp` is Kafka's, ms since the epoch.
     """

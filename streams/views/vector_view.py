@@ -109,7 +109,8 @@ class VectorView(View):
         if self._reached is None:
             known = self._index.get([_REACH]).get(_REACH)
             self._reached = {} if known is None else orjson.loads(known.fields["state"])
-        return any(each.offset() < self._reached.get(_partition(each), 0) for each in messages)
+        reached = self._reached
+        return bool(reached) and any(each.offset() < reached.get(_partition(each), 0) for each in messages)
 
     def _reach(self, messages: Sequence[Any]) -> Entry:
         """The entry that says how far a batch reaches; like an owner's, it has no field that searches look at.
