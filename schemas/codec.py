@@ -9,20 +9,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from io import BytesIO
 from struct import Struct
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastavro import parse_schema, schemaless_reader, schemaless_writer
 
 from schemas.catalogue import topic
 from schemas.errors import EncodeError, UndecodableError
 
-__all__ = ["Decoder", "Encoder", "Record", "UndecodableError", "frame", "plain"]
+__all__ = ["Apart", "Decoder", "Encoder", "Record", "UndecodableError", "frame", "plain"]
 
 Record = dict[str, Any]
 Schema = dict[str, Any]
 
 _HEADER = Struct(">bI")
 _HEADER_SIZE = 5
+_TIME = "event_time"
+_TIME_SIZE = 6  # bytes of a time from 1970-07 to 2039-09
+_MORE_FOLLOWS = 0x00_80_80_80_80_80  # of those bytes, the bits that say that another follows
 _STANDARD = frozenset(
     ("name", "namespace", "type", "fields", "default", "items", "values", "symbols", "size", "aliases")
 )
@@ -96,6 +99,13 @@ class Encoder:
         return EncodeError(f"a record does not fit {self.topic_name}: {reason}")
 
 
+class Apart(NamedTuple):
+    """A record taken apart and not read: `said` is all of its bytes but those of its event time, ms."""
+
+    said: bytes
+    time_ms: int
+
+
 class Decoder:
     """Reads records of one topic, written with any version of its schema.
 
@@ -109,7 +119,7 @@ class Decoder:
         self._fetch = fetch_schema
         self._plain_reader = plain(reader_schema)
         self._reader = parse_schema(self._plain_reader)
-        self._schemas: dict[bytes, tuple[Any, Any]] = {}
+        self._schemas: dict[bytes, tuple[Any, Any, bool]] = {}
 
     @classmethod
     def of_topic(cls, topic_name: str, fetch_schema: Callable[[int], Schema], *, key: bool = False) -> Decoder:
@@ -126,6 +136,33 @@ class Decoder:
         """Whether `data` was written with exactly the reader's schema. Raises UndecodableError."""
         schemas = self._schemas.get(data[:_HEADER_SIZE]) or self._schemas_of(data)
         return schemas[1] is None
+
+    def apart(self, data: bytes) -> Apart | None:
+        """Take a record apart whose last field is its event time; None where it has to be read.
+
+        Avro is read from front to back. So where one record was read, and its time is what this returned,
+        another that says the same has the same in every field but the time, and its time is what this returns.
+        Of a record that was not read, and says what none said before, neither is known.
+
+        Raises UndecodableError for bytes that are of no schema, and what `fetch_schema` raises.
+        """
+        schemas = self._schemas.get(data[:_HEADER_SIZE]) or self._schemas_of(data)
+        if not schemas[2] or len(data) < _HEADER_SIZE + _TIME_SIZE:
+            return None
+        seven = int.from_bytes(data[-_TIME_SIZE:], "little")  # bits a byte, the lowest first
+        if seven & 0x80_80_80_80_80_80 != _MORE_FOLLOWS:
+            return None
+        zigzag = (
+            seven & 0x7F
+            | seven >> 1 & 0x7F << 7
+            | seven >> 2 & 0x7F << 14
+            | seven >> 3 & 0x7F << 21
+            | seven >> 4 & 0x7F << 28
+            | seven >> 5 & 0x7F << 35
+        )
+        if zigzag & 1 or not zigzag:  # before 1970, or at its beginning, which other bytes could be taken for
+            return None
+        return Apart(data[:-_TIME_SIZE], zigzag >> 1)
 
     def decode(self, data: bytes | None) -> Record:
         """Return the record. Raises UndecodableError, the reason in one sentence; a tombstone (None) is one
@@ -150,7 +187,7 @@ class Decoder:
             raise UndecodableError(f"{len(data) - end} bytes are left over after a record of {end} bytes")
         return record
 
-    def _schemas_of(self, data: bytes) -> tuple[Any, Any]:
+    def _schemas_of(self, data: bytes) -> tuple[Any, Any, bool]:
         if len(data) < _HEADER_SIZE:
             raise UndecodableError(
                 f"{len(data)} bytes are too few: the wire format begins with 5 (0, schema id)"
@@ -166,7 +203,10 @@ class Decoder:
         except Exception as error:
             raise UndecodableError(f"schema id {schema_id} is not a readable Avro schema: {error}") from error
         # Resolution costs a third of the speed, so it is left out when the schemas are the same.
-        schemas = (parsed, None if writer == self._plain_reader else self._reader)
+        reader = None if writer == self._plain_reader else self._reader
+        last = writer["fields"][-1] if writer["fields"] else {}
+        timed = last.get("name") == _TIME and last["type"] in ("long", {"type": "long"})
+        schemas = (parsed, reader, timed)
         self._schemas[data[:_HEADER_SIZE]] = schemas
         return schemas
 

@@ -15,7 +15,7 @@ from schemas.bounds import Bound, bounds
 from schemas.catalogue import topic
 from schemas.errors import ContractError
 
-__all__ = ["problems", "valid"]
+__all__ = ["allows", "problems", "valid"]
 
 Check = Callable[[Any], str | None]
 
@@ -52,6 +52,16 @@ def valid(topic_name: str, record: dict[str, Any]) -> dict[str, Any]:
     if found := problems(topic_name, record):
         raise ContractError("; ".join(found))
     return record
+
+
+def allows(topic_name: str, field: str, value: Any) -> bool:
+    """Whether a topic's field may hold a value. Raises UnknownTopicError; KeyError for a field it has not."""
+    return _check_of(topic_name, field)(value) is None
+
+
+@cache
+def _check_of(topic_name: str, field: str) -> Check:
+    return dict(_compiled(topic_name)[1])[field]
 
 
 @cache

@@ -7,12 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from xxhash import xxh3_128_hexdigest
+
 from connectors.vectors import AnyOf, Between, Condition
 from schemas.errors import DealerIQError
 
 __all__ = [
     "CHUNK",
     "FIELDS",
+    "GIVES",
     "IMAGE",
     "KEYWORDS",
     "NUMBERS",
@@ -99,6 +102,10 @@ _GIVEN: Mapping[str, Mapping[str, str]] = {
         "dealer_id": "dealer_id",
     },
 }
+
+
+GIVES = xxh3_128_hexdigest(repr(_GIVEN).encode())
+"""A hash of what `fields_of` takes: under another one, a record that says the same gives other fields."""
 
 
 def fields_of(owner_type: str, record: Mapping[str, Any]) -> dict[str, Any]:

@@ -66,6 +66,7 @@ class EmbedStage(Stage):
     retried = (RedisError, EncoderUnavailableError)
     takes_tombstones = True
     refreshed = True
+    unread = True
     most_bytes = 262_144
     overlaps = True  # nothing but what is known of its owners is read and written
     wanted_s = 0.5  # its vectors are out, and an edit is found, before a backlog is through
@@ -146,19 +147,26 @@ class EmbedStage(Stage):
         return list(states.values())
 
     def _move(self, state: _State, at: int, event: Event) -> None:
-        record, identity = event.record, self._encoder.identity
-        if record is None:
+        if event.tombstone:
             state.time_ms, state.event, state.chunks, state.after = None, at, [], None
             return
+        known, mark = state.after, self._mark(event)
+        same = known is not None and known.mark == mark != ""
+        record = None if same else event.record  # once it is read, its time is known for sure
         if state.time_ms is not None and event.time_ms < state.time_ms:
             return
-        mark, known = mark_of(event.topic, event.key, record, identity), state.after
-        if known is None or known.mark != mark:
-            state.chunks = split(event.topic, event.key, record)
+        if record is not None:
+            state.chunks, state.record = split(event.topic, event.key, record), record
             ids = [chunk.id for chunk in state.chunks]
-            known = Known(None, whole_fingerprint(ids, identity) if ids else "", ids, mark=mark)
-        state.time_ms, state.event, state.record = event.time_ms, at, record
-        state.after = Known(event.time_ms, known.fingerprint, known.chunks, mark=mark)
+            whole = whole_fingerprint(ids, self._encoder.identity) if ids else ""
+            known = Known(None, whole, ids, mark=self._mark(event))
+        assert known is not None
+        state.time_ms, state.event = event.time_ms, at
+        state.after = Known(event.time_ms, known.fingerprint, known.chunks, mark=known.mark)
+
+    def _mark(self, event: Event) -> str:
+        """The mark of what an event says; empty where that is not known."""
+        return "" if event.said is None else mark_of(event.topic, event.said, self._encoder.identity)
 
     def _fresh(self, state: _State) -> list[Chunk]:
         """The chunks that must be encoded."""
@@ -171,10 +179,11 @@ class EmbedStage(Stage):
         return [chunk for chunk in state.chunks if chunk.id not in known]
 
     def _gone(self, state: _State) -> list[str]:
-        if state.before is None:
+        before, after = state.before, state.after
+        if before is None or (after is not None and after.chunks is before.chunks and not before.maybe):
             return []
-        left = set(state.after.chunks) if state.after is not None else set()
-        return [each for each in dict.fromkeys([*state.before.chunks, *state.before.maybe]) if each not in left]
+        left = set(after.chunks) if after is not None else set()
+        return [each for each in dict.fromkeys([*before.chunks, *before.maybe]) if each not in left]
 
     def _embedding(self, state: _State, chunk: Chunk, vector: bytes) -> Derived:
         encoder, time_ms = self._encoder, state.time_ms

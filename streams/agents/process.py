@@ -88,12 +88,14 @@ def _chats(given: _Given) -> Stage:
 def _embed(given: _Given) -> Stage:
     encoder, store = text_encoder(given.text, ENCODER_TOKENS.inc), connect(given.redis)
     home = Homes(store).settle(encoder.identity)
+    given.agents.batch_size = given.agents.embed_batch_size
     return EmbedStage(encoder, Embedded(store, home=home), home, at_once=given.agents.encoded_at_once)
 
 
 def _reindex(given: _Given) -> Stage:
     encoder, store = text_encoder(given.text, ENCODER_TOKENS.inc), connect(given.redis)
     home = Homes(store).settle_beside(encoder.identity)
+    given.agents.batch_size = given.agents.embed_batch_size
     if given.rate is not None:
         encoder = PacedEncoder(encoder, given.rate)
         # A crash encodes the batch in flight again.

@@ -15,6 +15,10 @@ class AgentSettings(BaseModel):
     # Texts are sorted by length within a batch: of 256 chats a fifth of the encoder's work is padding, of 1024
     # a twentieth. A batch is this large only when there is a backlog.
     batch_size: int = Field(1_024, ge=1, le=10_000, description="most events handled together")
+    # Of a catalogue that is sent again few records change: the encoder gets enough texts together only of many.
+    embed_batch_size: int = Field(
+        8_192, ge=1, le=10_000, description="as batch_size, of records that are encoded in parts"
+    )
     batch_within_s: float = Field(0.02, ge=0, le=60, description="longest wait to fill a batch, s")
     encoded_at_once: int = Field(
         2, ge=1, le=64, description="parts of a backlog that the embed agent encodes at once, each on a core"

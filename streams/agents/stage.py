@@ -8,26 +8,74 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from schemas.codec import Apart
+
 __all__ = ["Begun", "Derived", "Event", "MapStage", "Outcome", "Record", "Stage"]
 
 Record = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+def _NOTHING() -> Record:  # noqa: N802
+    raise AssertionError("there is nothing to read")
+
+
 class Event:
     """One event as a stage sees it: decoded and within its topic's bounds.
 
     `record` is None for a tombstone. `time_ms` is the event time; a tombstone has the time of its envelope,
-    else the time at which it was produced. `size` is the length of its value in bytes.
+    else the time at which it was produced. `size` is the length of its value in bytes. `said` is all that the
+    record says but for its time, as bytes, where that can be told (`Decoder.apart`).
     """
 
-    topic: str
-    partition: int
-    offset: int
-    key: str
-    record: Record | None
-    time_ms: int
-    size: int = 0
+    __slots__ = ("_read", "_record", "key", "offset", "partition", "said", "size", "time_ms", "topic")
+
+    def __init__(
+        self,
+        topic: str,
+        partition: int,
+        offset: int,
+        key: str,
+        record: Record | None,
+        time_ms: int,
+        size: int = 0,
+    ) -> None:
+        self.topic, self.partition, self.offset, self.key = topic, partition, offset, key
+        self.time_ms, self.size = time_ms, size
+        self.said: bytes | None = None
+        self._record, self._read = record, _NOTHING
+
+    @classmethod
+    def unread(
+        cls,
+        topic: str,
+        partition: int,
+        offset: int,
+        key: str,
+        read: Callable[[], Record],
+        apart: Apart,
+        size: int = 0,
+    ) -> Event:
+        """Return an event whose record is read when it is first asked for, which may raise ContractError.
+
+        Until then `time_ms` and `said` hold only where another record that says the same was read.
+        """
+        event = cls(topic, partition, offset, key, None, apart.time_ms, size)
+        event.said, event._read = apart.said, read
+        return event
+
+    @property
+    def record(self) -> Record | None:
+        """What the event says."""
+        if self._read is not _NOTHING:
+            self._record, self._read = self._read(), _NOTHING
+            if self._record["event_time"] != self.time_ms:  # it stands elsewhere, or otherwise
+                self.time_ms, self.said = self._record["event_time"], None
+        return self._record
+
+    @property
+    def tombstone(self) -> bool:
+        """Whether it is one."""
+        return self._record is None and self._read is _NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +128,7 @@ class Stage(ABC):
     a dead letter; an error in `retried` (a service that is down) is tried again with backoff and loses nothing.
 
     `refreshed`: whether another encoder may make anew what records did not change.
+    `unread`: whether `derive` is given events that are not read, where that may be spared.
     `takes_tombstones`: whether `derive` is given tombstones; else they are counted and passed over.
     `most_bytes`: of values handled together; a larger batch is handled in parts.
     `wanted_s`: how long such a part is to take, s; what is in it is out when it is through. What is short is
@@ -94,6 +143,7 @@ class Stage(ABC):
     retried: tuple[type[Exception], ...] = ()
     takes_tombstones = False
     refreshed = False
+    unread = False
     most_bytes: int | None = None
     wanted_s: float | None = None
     overlaps = False

@@ -22,12 +22,12 @@ from connectors.registry import Registry, RegistryRefusedError, RegistryUnavaila
 from schemas.codec import Decoder, Encoder
 from schemas.envelope import parse_headers
 from schemas.errors import ContractError, DealerIQError
-from schemas.validate import valid
+from schemas.validate import allows, valid
 from streams.agents.delivery import Delivery
 from streams.agents.line import Batch, Line
 from streams.agents.pace import Pace
 from streams.agents.settings import AgentSettings
-from streams.agents.stage import Begun, Event, Outcome, Stage
+from streams.agents.stage import Begun, Event, Outcome, Record, Stage
 from streams.agents.task import Message, Task, pairs, short_first
 from streams.metrics import StageMeters
 
@@ -118,9 +118,16 @@ class BatchWorker:
         if message.value is None:
             time_ms = parse_headers(pairs(message)).time_ms
             return Event(*where, key, None, message.timestamp if time_ms is None else time_ms)
-        decoder = self._decoders[message.topic]
-        record = valid(message.topic, self._retrying(lambda: decoder.decode(message.value)))
+        read = partial(self._record, message.topic, message.value)
+        if self.stage.unread:
+            apart = self._retrying(partial(self._decoders[message.topic].apart, message.value))
+            if apart is not None and allows(message.topic, "event_time", apart.time_ms):
+                return Event.unread(*where, key, read, apart, len(message.value))
+        record = self._retrying(read)
         return Event(*where, key, record, record["event_time"], len(message.value))
+
+    def _record(self, topic: str, value: bytes) -> Record:
+        return valid(topic, self._decoders[topic].decode(value))
 
     def _parts(self, read: list[Task]) -> Iterator[list[Task]]:
         """Yield a batch in parts of the stage's pace; none is one empty part."""

@@ -14,9 +14,10 @@ from typing import Any
 import orjson
 
 from connectors.vectors import Entry
-from models.embedding import Owner, mark_of, split
+from models.embedding import Owner, split
 from models.search.fields import fields_of
 from schemas.ids import event_id
+from streams.views.guards import Guard
 
 __all__ = ["OwnerState"]
 
@@ -27,8 +28,9 @@ Fields = dict[str, Any]
 class OwnerState:
     """An owner: its newest record's fields, where its chunks stand in it, and what dealers have of it.
 
-    `id` is that of the entry that keeps it. `time_ms` is None where there is no record; `mark` is of the record
-    that was split last (`mark_of`). `stock` maps a dealer to [units on hand, event time ms, offset].
+    `id` is that of the entry that keeps it. `time_ms` is None where there is no record; `mark` is of that
+    record (`mark_of`), empty where it is not known. `stock` maps a dealer to [units on hand, event time ms,
+    offset].
     """
 
     owner: Owner
@@ -42,9 +44,12 @@ class OwnerState:
     mark: str = ""
 
     @classmethod
-    def of(cls, owner: Owner, identity: str, entry: Entry | None) -> OwnerState:
-        """Read a state back from its entry; a new one where there is none."""
-        return cls(owner, identity, *([] if entry is None else orjson.loads(entry.fields["state"])))
+    def of(cls, owner: Owner, identity: str, entry: Entry | None, guard: Guard | None = None) -> OwnerState:
+        """Read a state back from its entry and what came after it; a new one where there is none."""
+        state = cls(owner, identity, *([] if entry is None else orjson.loads(entry.fields["state"])))
+        if guard is not None:
+            state.again(*guard)
+        return state
 
     @staticmethod
     def entry_id(owner: Owner) -> str:
@@ -57,8 +62,11 @@ class OwnerState:
         state = orjson.dumps(kept).decode()
         return Entry(self.id, {"state": state})
 
-    def record(self, topic_name: str, record: Mapping[str, Any] | None, offset: int) -> bool:
-        """Fold a record, or a tombstone (None); whether anything changed. Raises ContractError, NoTextError."""
+    def record(self, topic_name: str, record: Mapping[str, Any] | None, offset: int, mark: str = "") -> bool:
+        """Fold a record, or a tombstone (None); whether anything changed. Raises ContractError, NoTextError.
+
+        `mark` is the record's; empty where that is not known.
+        """
         if offset <= self.offset:
             return False
         if record is None:
@@ -68,13 +76,18 @@ class OwnerState:
             return changed
         if self.time_ms is not None and record["event_time"] < self.time_ms:
             return False
-        mark = mark_of(topic_name, self.owner.id, record, "")
-        if mark != self.mark:
+        if not mark or mark != self.mark:
             chunks = split(topic_name, self.owner.id, record)
             self.places = {each.id: [each.number, each.start, each.end] for each in chunks}
-            self.mark = mark
+            self.given, self.mark = fields_of(self.owner.type, record), mark
         self.time_ms, self.offset, self.deleted = record["event_time"], offset, record["deleted"]
-        self.given = fields_of(self.owner.type, record)
+        return True
+
+    def again(self, time_ms: int, offset: int) -> bool:
+        """Fold a record that says what the one that counts says; whether it counts now."""
+        if offset <= self.offset or self.time_ms is None or time_ms < self.time_ms:
+            return False
+        self.time_ms, self.offset = time_ms, offset
         return True
 
     def level(self, dealer_id: str, on_hand: int, time_ms: int, offset: int) -> bool:

@@ -14,8 +14,7 @@ first vector how far it reaches, and whoever reads up to there again looks at ev
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,33 +23,22 @@ import orjson
 from connectors.registry import RegistryUnavailableError
 from connectors.vectors import AnyOf, Entry, IndexUnavailableError, VectorIndex
 from connectors.vectors.lexical import Lexical
-from models.embedding import OWNERS, Owner, owner_of_key
+from models.embedding import OWNERS, Owner
 from models.embedding.topics import FIRST, TOPICS
 from models.search.fields import CHUNK, TEXT, entries_of
 from models.search.vocabulary import Vocabulary
-from schemas.codec import Decoder
 from schemas.errors import ContractError
 from schemas.ids import event_id
-from schemas.validate import valid
 from streams.metrics import StageMeters
+from streams.views.guards import Guards
+from streams.views.vector_batch import INVENTORY, Batch, BatchReader
 from streams.views.vector_fold import OwnerState
 from streams.views.view import Position, View
 
 __all__ = ["VectorView"]
 
-_INVENTORY = "inventory"
 _ASKED_TOGETHER = 500
 _REACH = event_id("vector-view", "reach")  # id of the entry that says how far the batch in hand reaches
-
-
-@dataclass(slots=True)
-class _Batch:
-    """What a batch of messages says, and what it changes."""
-
-    chunks: dict[tuple[str, str], tuple[Any, dict[str, Any] | None]] = field(default_factory=dict)
-    records: list[tuple[str, Owner, dict[str, Any] | None, int]] = field(default_factory=list)
-    levels: list[tuple[Owner, dict[str, Any], int]] = field(default_factory=list)
-    unreadable: list[tuple[Any, Exception]] = field(default_factory=list)
 
 
 class VectorView(View):
@@ -65,7 +53,7 @@ class VectorView(View):
     """
 
     name = "vector-view"
-    topics = (*TOPICS, *OWNERS, _INVENTORY)
+    topics = (*TOPICS, *OWNERS, INVENTORY)
     retried = (IndexUnavailableError, RegistryUnavailableError)
 
     def __init__(
@@ -76,9 +64,10 @@ class VectorView(View):
     ) -> None:
         self._index = index
         self._vocabulary = Vocabulary() if vocabulary is None else vocabulary
-        self._decoders = {name: Decoder.of_topic(name, fetch_schema) for name in self.topics}
         self._lexical = Lexical()
         self._meters = StageMeters(self.name)
+        self._reader = BatchReader(index.kinds, fetch_schema, self._meters)
+        self._guards = Guards(index)
         self._reached: dict[str, int] | None = None  # what a process before this one may have written in part
 
     def positions(self) -> Position:
@@ -87,9 +76,10 @@ class VectorView(View):
 
     def apply(self, messages: Sequence[Any]) -> None:
         """Fold messages; the position moves after all that they change is written."""
-        batch = self._read(messages)
+        batch = self._reader.read(messages)
         states = self._states(batch)
         before = {owner: state.shown() for owner, state in states.items()}
+        marks = {owner: state.mark for owner, state in states.items()}
         changed = self._fold(batch, states)
         shown = [owner for owner in changed if states[owner].shown() != before[owner]]
         if self._again(messages):
@@ -98,9 +88,10 @@ class VectorView(View):
             self._index.put([self._reach(messages)])
         self._write_chunks(batch, states)
         self._write_fields([states[owner] for owner in shown])
-        self._index.put([states[owner].entry() for owner in changed])
+        self._write_owners(batch, [states[owner] for owner in changed], marks)
         self.refuse(batch.unreadable)
         self._index.move({(each.topic(), each.partition()): each.offset() + 1 for each in messages})
+        self._reader.remember(batch, [states[each.owner] for each in batch.records])
         now_ms = time.time() * 1000
         self._meters.freshness([max(now_ms - each.timestamp()[1], 0.0) / 1000 for each in messages])
 
@@ -122,61 +113,25 @@ class VectorView(View):
             ends[_partition(each)] = max(each.offset() + 1, ends.get(_partition(each), 0))
         return Entry(_REACH, {"state": orjson.dumps(ends).decode()})
 
-    def _read(self, messages: Sequence[Any]) -> _Batch:
-        batch = _Batch()
-        for message in messages:
-            name, key = message.topic(), (message.key() or b"").decode(errors="replace")
-            try:
-                record = self._record(name, message.value())
-                if name in TOPICS:
-                    if record is None or self._fits(record, key):
-                        batch.chunks[name, key] = (message, record)
-                elif name in OWNERS:
-                    batch.records.append((name, owner_of_key(name, key), record, message.offset()))
-                elif record is not None:
-                    batch.levels.append((Owner("product", record["product_id"]), record, message.offset()))
-            except ContractError as error:
-                if name in OWNERS:
-                    self._meters.count("refused")
-                else:
-                    batch.unreadable.append((message, error))
-        return batch
-
-    def _record(self, name: str, value: bytes | None) -> dict[str, Any] | None:
-        return None if value is None else valid(name, self._decoders[name].decode(value))
-
-    def _fits(self, record: dict[str, Any], key: str) -> bool:
-        encoding = self._index.kinds.get(record["kind"])
-        if encoding is None or not encoding.accepts(record["encoder"]):
-            self._meters.count("other_kind" if encoding is None else "other_encoder")
-            return False
-        size = 4 * encoding.dimension
-        if record["dimension"] != encoding.dimension or len(record["vector"]) != size:
-            raise ContractError(
-                f"a vector of {record['dimension']} numbers in {len(record['vector'])} bytes, "
-                f"where {record['encoder']} has {encoding.dimension} in {size}"
-            )
-        if record["chunk_id"] != key or len(key) != 32 or not set(key) <= set("0123456789abcdef"):
-            raise ContractError(f"the key is {key!r} and chunk_id is {record['chunk_id']!r}")
-        if not np.isfinite(np.frombuffer(record["vector"], "<f4")).all():
-            raise ContractError("the vector holds a number that is not finite")
-        return True
-
-    def _states(self, batch: _Batch) -> dict[Owner, OwnerState]:
+    def _states(self, batch: Batch) -> dict[Owner, OwnerState]:
         """The states of every owner that the batch is about."""
-        owners = {owner: None for _, owner, _, _ in batch.records}
+        owners = {each.owner: None for each in batch.records}
         owners |= {owner: None for owner, _, _ in batch.levels}
         owners |= {_owner(record): None for _, record in batch.chunks.values() if record is not None}
         ids = {owner: OwnerState.entry_id(owner) for owner in owners}
         found = self._index.get(list(ids.values()))
-        return {owner: OwnerState.of(owner, each, found.get(each)) for owner, each in ids.items()}
+        states = {}
+        for owner, each in ids.items():
+            guard = batch.same.get(owner, self._guards.of(str(owner)))
+            states[owner] = OwnerState.of(owner, each, found.get(each), guard)
+        return states
 
-    def _fold(self, batch: _Batch, states: dict[Owner, OwnerState]) -> dict[Owner, None]:
+    def _fold(self, batch: Batch, states: dict[Owner, OwnerState]) -> dict[Owner, None]:
         changed: dict[Owner, None] = {}
-        for name, owner, record, offset in batch.records:
+        for each in batch.records:
             try:
-                if states[owner].record(name, record, offset):
-                    changed[owner] = None
+                if states[each.owner].record(each.topic, each.record, each.offset, each.mark):
+                    changed[each.owner] = None
             except ContractError:
                 self._meters.count("refused")
         for owner, record, offset in batch.levels:
@@ -184,7 +139,25 @@ class VectorView(View):
                 changed[owner] = None
         return changed
 
-    def _write_chunks(self, batch: _Batch, states: dict[Owner, OwnerState]) -> None:
+    def _write_owners(self, batch: Batch, states: Sequence[OwnerState], marks: Mapping[Owner, str]) -> None:
+        """Write what is known of changed owners: the guard alone, where no more than that moved."""
+        levels = {owner for owner, _, _ in batch.levels}
+        guards = {str(owner): guard for owner, guard in batch.same.items()}
+        whole = []
+        for state in states:
+            name, mark = str(state.owner), state.mark
+            if state.time_ms is None or not mark or mark != marks[state.owner] or state.owner in levels:
+                whole.append(state)
+                guards.pop(name, None)
+            elif self._reader.remembers(state.owner):
+                guards[name] = state.time_ms, state.offset
+            else:
+                whole.append(state)
+        self._index.put([each.entry() for each in whole])
+        self._guards.forget(str(each.owner) for each in whole)
+        self._guards.put(guards)
+
+    def _write_chunks(self, batch: Batch, states: dict[Owner, OwnerState]) -> None:
         there = self._index.get(list({key for _, key in batch.chunks}))
         put, gone = [], []
         for (name, key), (message, record) in batch.chunks.items():

@@ -8,8 +8,12 @@ import numpy as np
 import pytest
 from redis import Redis
 
-from models.embedding import NoTextError, split
+from models.embedding import NoTextError, Owner, split
 from models.text import Encoder
+from schemas.catalogue import topic
+from schemas.codec import Apart, Decoder
+from schemas.codec import Encoder as Encode
+from schemas.errors import UndecodableError
 from schemas.ids import event_id
 from schemas.validate import problems
 from streams.agents.embed import EmbedStage
@@ -61,9 +65,16 @@ def document(identity, text, time_ms, **more):
     } | more
 
 
+ENCODE = Encode("documents", 7).encode
+DECODER = Decoder.of_topic("documents", lambda _: topic("documents").schema)
+
+
 def event(offset, key, record, time_ms=1_500_000_000_000):
+    """Every other one is not read, as the worker hands it over."""
     if record is not None:
         time_ms = record["event_time"]
+        if offset % 2 and (apart := DECODER.apart(value := ENCODE(record))) is not None:
+            return Event.unread("documents", 0, offset, key, lambda: DECODER.decode(value), apart, len(value))
     return Event("documents", 0, offset, key, record, time_ms, 100)
 
 
@@ -198,15 +209,48 @@ def test_what_says_the_same_is_encoded_once_and_belongs_to_each(redis):
     assert len({each["vector"] for each in records}) == 1
 
 
-def test_a_record_that_was_split_before_is_not_split_again(redis, monkeypatch):
-    stage, key = EmbedStage(Counting(), Embedded(redis)), uuid.uuid4().hex
-    through(stage, event(0, key, document(key, TEXTS[1], 1)))
+def unread(key, text, time_ms, *, read=None):
+    value = ENCODE(document(key, text, time_ms))
+    return Event.unread(
+        "documents", 0, 0, key, read or (lambda: DECODER.decode(value)), DECODER.apart(value), len(value)
+    )
 
-    def never(*_):
-        raise AssertionError("split again")
 
-    monkeypatch.setattr("streams.agents.embed.split", never)
-    (outcome,) = through(stage, event(1, key, document(key, TEXTS[1], 2, dealer_id="another")))
+def test_a_record_that_says_what_the_one_before_said_is_not_even_read(redis):
+    stage, key, first = EmbedStage(Counting(), Embedded(redis)), uuid.uuid4().hex, 1_500_000_000_000
+
+    def never():
+        raise AssertionError("read again")
+
+    through(stage, unread(key, TEXTS[1], first))
+    (outcome,) = through(stage, unread(key, TEXTS[1], first + 2, read=never))
     assert (outcome.name, outcome.derived) == ("unchanged", [])
-    with pytest.raises(AssertionError, match="split again"):
-        stage.derive([event(2, key, document(key, TEXTS[2], 3))])
+    (late,) = through(stage, unread(key, TEXTS[2], first + 1))
+    assert late.name == "superseded"  # the time of what was not read counts
+    with pytest.raises(AssertionError, match="read again"):
+        stage.derive([unread(key, TEXTS[2], first + 3, read=never)])
+
+
+def test_a_record_that_cannot_be_read_is_refused_alone_also_where_it_is_read_late(redis):
+    stage, mark = EmbedStage(Counting(), Embedded(redis)), uuid.uuid4().hex[:8]
+
+    def broken():
+        raise UndecodableError("not a record")
+
+    bad, good = stage.derive(
+        [
+            unread(f"{mark}-1", TEXTS[0], 1_500_000_000_000, read=broken),
+            unread(f"{mark}-2", TEXTS[0], 1_500_000_000_000),
+        ]
+    )
+    assert (bad.refused, good.name) == ("not a record", "encoded")
+
+
+def test_a_time_that_was_taken_from_the_wrong_bytes_is_set_right_by_reading(redis):
+    stage, key, time_ms = EmbedStage(Counting(), Embedded(redis)), uuid.uuid4().hex, 1_500_000_000_000
+    record = document(key, TEXTS[0], time_ms)
+    wrong = Event.unread("documents", 0, 0, key, lambda: record, Apart(b"said", time_ms + 9), 10)
+    through(stage, wrong)
+    assert Embedded(redis).read([Owner("document", key)])[0].time_ms == time_ms
+    (outcome,) = through(stage, event(2, key, document(key, TEXTS[2], time_ms + 1)))
+    assert outcome.name == "encoded"

@@ -28,6 +28,7 @@ from connectors.vectors.edge import EdgeIndex
 from models.embedding import Owner, split
 from models.search.fields import KEYWORDS, NUMBERS
 from models.search.vocabulary import Vocabulary, words
+from streams.views.vector_fold import OwnerState
 from streams.views.vector_view import VectorView
 
 
@@ -183,3 +184,64 @@ def test_the_vocabulary_follows_what_comes_and_goes(index):
     assert words("Größe, a-b") == [("grosse", 0, 5), ("a", 7, 8), ("b", 9, 10)]
     assert isinstance(index.get([]), dict)
     assert Entry("0" * 32).fields == {}
+
+
+FIRST = 1_500_000_000_000
+
+
+def told(log, offset, **more):
+    """A record of the one product of `log`, at an offset."""
+    log.partitions["products", 1].append(Message("products", "1", product("1", **more), 1, offset))
+    return log.partitions["products", 1][-1]
+
+
+def test_a_record_that_says_the_same_again_counts_and_writes_no_entry_of_its_own(index):
+    owner, log = Owner("product", "1"), Log()
+    (chunk,) = split("products", "1", product("1"))
+    log.add("embeddings", chunk.id, embedding(owner, chunk))
+    view = VectorView(index, fetch)
+    view.apply(log.partitions["embeddings", sum(chunk.id.encode()) % 2])
+    view.apply([told(log, 0, price=2.0, event_time=FIRST)])
+    entry = index.get([OwnerState.entry_id(owner)])
+    view.apply([told(log, 1, price=2.0, event_time=FIRST + 20)])
+    view.apply([told(log, 2, price=2.0, event_time=FIRST + 15)])  # late, and nothing new
+    assert index.get([OwnerState.entry_id(owner)]) == entry
+    late = told(log, 3, price=7.0, event_time=FIRST + 18)
+    for each in (view, VectorView(index, fetch)):  # and another process knows as much
+        each.apply([late])
+        assert held(index) == folded(log)
+        assert held(index)[chunk.id][0]["price"] == 2.0
+    view = VectorView(index, fetch)
+    # In one batch: the same, another, and the first again.
+    view.apply(
+        [
+            told(log, 4, price=2.0, event_time=FIRST + 21),
+            told(log, 5, price=9.0, event_time=FIRST + 22),
+            told(log, 6, price=2.0, event_time=FIRST + 23),
+            told(log, 7, price=9.0, event_time=FIRST + 22),
+        ]
+    )
+    assert held(index) == folded(log)
+    view.apply([told(log, 8, price=2.0, event_time=FIRST + 30)])
+    log.partitions["products", 1].append(Message("products", "1", None, 1, 9))
+    view.apply(log.partitions["products", 1][-1:])
+    assert held(index) == folded(log)
+    view.apply([told(log, 10, price=2.0, event_time=FIRST)])  # what was forgotten comes again
+    assert held(index) == folded(log)
+    assert held(index)[chunk.id][0]["live"] == "true"
+
+
+def test_levels_of_an_owner_whose_record_says_the_same_again_keep_its_time(index):
+    log, view = Log(), VectorView(index, fetch)
+    view.apply([told(log, 0, event_time=FIRST)])
+    log.add("inventory", "x", level("x", "1", 3, FIRST))
+    (stock,) = log.partitions["inventory", sum(b"x") % 2]
+    view.apply([told(log, 1, event_time=FIRST + 20), stock])
+    VectorView(index, fetch).apply([told(log, 2, name="Saw", event_time=FIRST + 10)])  # too late
+    (state,) = (
+        OwnerState.of(owner := Owner("product", "1"), identity := OwnerState.entry_id(owner), entry)
+        for entry in index.get([OwnerState.entry_id(Owner("product", "1"))]).values()
+    )
+    assert (state.time_ms, state.offset, state.given["name"]) == (FIRST + 20, 1, "Thing 1")
+    assert state.stock == {"x": [3, FIRST, 0]}
+    assert identity == state.id
