@@ -92,22 +92,31 @@ class DemandForecast(ModelSpec):
         return tuple(_resolved(each, rows) for each in self.inputs)
 
     def train(self, data: TrainingSet, fit: NDArray[np.int64], tune: NDArray[np.int64], seed: int) -> Fitted:
-        """Fit one booster a quantile to log(1 + y), less the offset."""
-        from models.training.boosted import Boosted, Offset, boost, with_missing
+        """Fit one booster a quantile to log(1 + y), less the offset.
+
+        `tune` tells how many rounds, and is learnt from then: no weeks tell more of the next than the newest.
+        """
+        from models.training.boosted import Boosted, Offset, boost, grow, with_missing
 
         names = [each.name for each in data.inputs]
         offset = Offset(names.index("amount_sum_30d"), 7 / 30)
         start, y = offset.of(data.x), np.log1p(data.y)
         weights = np.sqrt(np.expm1(start) + 1.0)  # a large series counts more, as it does in the metric
-        boosters = [
-            boost(
-                {"objective": "quantile", "alpha": level, "num_leaves": 31, "learning_rate": 0.06,
-                 "min_data_in_leaf": 100, "feature_fraction": 0.7, "bagging_fraction": 0.7, "bagging_freq": 1},
-                with_missing(data.x[fit], seed), (y - start)[fit], (data.x[tune], (y - start)[tune]),
-                seed=seed, rounds=400, weights=(weights[fit], weights[tune]),
-            )
-            for level in _LEVELS
-        ]  # fmt: skip
+        known, boosters = np.concatenate([fit, tune]), []
+        for level in _LEVELS:
+            parameters = {
+                "objective": "quantile", "alpha": level, "num_leaves": 31, "learning_rate": 0.06,
+                "min_data_in_leaf": 100, "feature_fraction": 0.7, "bagging_fraction": 0.7, "bagging_freq": 1,
+            }  # fmt: skip
+            stopped = boost(
+                parameters, with_missing(data.x[fit], seed), (y - start)[fit],
+                (data.x[tune], (y - start)[tune]), seed=seed, rounds=400, weights=(weights[fit], weights[tune]),
+            )  # fmt: skip
+            grown = grow(
+                parameters, with_missing(data.x[known], seed), (y - start)[known],
+                seed=seed, rounds=stopped.num_trees(), weights=weights[known],
+            )  # fmt: skip
+            boosters.append(grown)
         return Boosted(boosters, "log", offset=offset)
 
     def baseline(self, data: TrainingSet, at: NDArray[np.int64]) -> Floats:

@@ -17,7 +17,7 @@ from models.export.graph import FLOAT64, INPUT, OUTPUT, finished, merged_trees, 
 from models.export.lightgbm import tree_node
 from models.spec import Fitted
 
-__all__ = ["Boosted", "Offset", "Usual", "boost", "platt", "usual", "with_missing"]
+__all__ = ["Boosted", "Offset", "Usual", "boost", "grow", "platt", "usual", "with_missing"]
 
 Floats = NDArray[np.float64]
 Vectors = NDArray[np.float32]
@@ -179,18 +179,7 @@ def boost(
     patience: int = 40,
 ) -> Any:
     """Return a booster that stopped when `tune` did not get better for `patience` rounds. Deterministic."""
-    # Read when OpenMP is loaded: threads that wait would otherwise spin, and take the cores from what runs
-    # beside.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    import lightgbm
-
-    fixed = {
-        "verbosity": -1,
-        "seed": seed,
-        "deterministic": True,
-        "force_row_wise": True,
-        "feature_pre_filter": False,
-    }
+    lightgbm, fixed = _lightgbm(seed)
     wanted = weights or (None, None)
     training = lightgbm.Dataset(x, y, weight=wanted[0], free_raw_data=False)
     judged = lightgbm.Dataset(*tune, weight=wanted[1], reference=training, free_raw_data=False)
@@ -198,6 +187,32 @@ def boost(
     found = lightgbm.train(parameters | fixed, training, rounds, valid_sets=[judged], callbacks=[stop])
     # What comes behind the best round is dropped, so that the file holds what answers.
     return lightgbm.Booster(model_str=found.model_to_string(num_iteration=found.best_iteration))
+
+
+def grow(
+    parameters: dict[str, Any], x: Vectors, y: Floats, *, seed: int, rounds: int, weights: Floats | None = None
+) -> Any:
+    """Return a booster of so many rounds: those that `boost` found, where the rows that it judged by, the
+    newest, are to be learnt from as well. Deterministic.
+    """
+    lightgbm, fixed = _lightgbm(seed)
+    return lightgbm.train(parameters | fixed, lightgbm.Dataset(x, y, weight=weights), rounds)
+
+
+def _lightgbm(seed: int) -> tuple[Any, dict[str, Any]]:
+    """The library, and the parameters by which it grows the same trees from the same rows."""
+    # Read when OpenMP is loaded: threads that wait would otherwise spin, and take the cores from what runs
+    # beside.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    import lightgbm
+
+    return lightgbm, {
+        "verbosity": -1,
+        "seed": seed,
+        "deterministic": True,
+        "force_row_wise": True,
+        "feature_pre_filter": False,
+    }
 
 
 def with_missing(x: Vectors, seed: int, share: float = 0.03) -> Vectors:
