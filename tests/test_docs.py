@@ -38,7 +38,7 @@ VARIABLES = {
     *SETTINGS.values(),
     *(
         f"DEALERIQ_{name}"
-        for name in ("CONFIG", "CACHE_DIR", "JAVA_HOME", "MAVEN_URL", "METRICS_PORT", "PYTHON", "TEST_EXPORTS")
+        for name in ("CONFIG", "CACHE_DIR", "JAVA_HOME", "MAVEN_URL", "METRICS_PORT", "PYTHON")
     ),
 }
 

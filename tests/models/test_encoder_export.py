@@ -2,7 +2,7 @@
 
 That environment is 6 GB, most of it CUDA. Who has exported something has it, and runs these tests; others ask:
 
-    DEALERIQ_TEST_EXPORTS=1 ./run test tests/models/test_encoder_export.py
+    TEST_EXPORTS=1 ./run test tests/models/test_encoder_export.py
 """
 
 import io
@@ -27,8 +27,8 @@ HOUSE = Path(__file__).parents[2]
 pytestmark = [
     pytest.mark.timeout(1_500),
     pytest.mark.skipif(
-        not ((HOUSE / ".venv-encoders" / ".dealeriq").exists() or os.environ.get("DEALERIQ_TEST_EXPORTS")),
-        reason="needs 6 GB of packages; DEALERIQ_TEST_EXPORTS=1 installs them",
+        not ((HOUSE / ".venv-encoders" / ".dealeriq").exists() or os.environ.get("TEST_EXPORTS")),
+        reason="needs 6 GB of packages; TEST_EXPORTS=1 installs them",
     ),
 ]
 TEXTS = ["Brake pads for the front axle", "a tin of paint", "", "where is my order " * 40]
