@@ -33,7 +33,7 @@ class Delivery:
             if error is not None:
                 errors.append(str(error))
 
-        for task in list(done):
+        for task in [each for each in done if each.encoded]:
             try:
                 for value, key, sent in list(self._sent(task)):
                     self._producer.produce(self._target, value, key=key, headers=sent, on_delivery=told)
@@ -57,8 +57,6 @@ class Delivery:
 
     def _sent(self, task: Task) -> Iterator[tuple[bytes | None, bytes, list[tuple[str, bytes]]]]:
         """Value, key and headers of each record that follows from a message."""
-        if not task.encoded:
-            return
         trace = parse_headers(pairs(task.message)).traceparent
         source = f"dealeriq/{self._stage}"
         for each, value in task.encoded:

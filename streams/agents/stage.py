@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from schemas.codec import Apart
 
@@ -94,8 +94,7 @@ class Derived:
     time_ms: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What became of one event: how it is counted, and the records that follow from it.
 
     With `refused` it is a dead letter, for that reason, and nothing follows. `memo` is what `derive` leaves for

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from streams.agents.stage import Derived, Event, Outcome
 
 __all__ = ["Message", "Task", "pairs", "short_first"]
+
+
+_PENDING = Outcome()
 
 
 @dataclass(slots=True)
@@ -33,7 +36,7 @@ class Task:
 
     message: Message
     event: Event
-    outcome: Outcome = field(default_factory=Outcome)
+    outcome: Outcome = _PENDING
     encoded: Sequence[tuple[Derived, bytes | None]] = ()
 
 

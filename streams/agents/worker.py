@@ -246,7 +246,7 @@ class BatchWorker:
 
     def _count(self, done: list[Task], dead: list[tuple[Message, str]], live: bool) -> None:
         meters = self._meters
-        for outcome, times in Counter(task.outcome.name for task in done).items():
+        for outcome, times in Counter([task.outcome.name for task in done]).items():
             meters.count(outcome, times)
         for message, reason in dead:
             _log.warning(
@@ -259,8 +259,8 @@ class BatchWorker:
             meters.count("dead_letter", len(dead))
         if done and live:
             now_ms = time.time() * 1000
-            meters.freshness(max(0.0, (now_ms - task.message.timestamp) / 1000) for task in done)
-            meters.event_time(max(task.event.time_ms for task in done))
+            meters.freshness([max(0.0, (now_ms - task.message.timestamp) / 1000) for task in done])
+            meters.event_time(max([task.event.time_ms for task in done]))
 
 
 def _fatal(error: BaseException) -> bool:
