@@ -84,7 +84,6 @@ def producer(settings: KafkaSettings, **overrides: Any) -> Producer:
     """Return an idempotent producer that waits for all replicas.
 
     `overrides` are librdkafka settings with underscores for dots (`linger_ms=0`, `transactional_id="x"`).
-    Topics that Faust reads are recompressed by the broker, so lz4 is right for all.
     """
     return Producer(
         settings.client_config()

@@ -38,7 +38,7 @@ class Topic:
     `key` names the fields of the message key. `schema` is None for dead letters: their value is the original
     bytes. `retention_ms` is None when records are kept until a newer one of the same key replaces them
     (`compacted`), and -1 when they are kept for ever. `owner`, `writers` and `readers` name parts of the
-    system; `inbound` topics are written by others. `compression` is the broker's: "producer" keeps what comes.
+    system; `inbound` topics are written by others. What a producer compressed the broker keeps as it is.
     """
 
     name: str
@@ -53,7 +53,6 @@ class Topic:
     writers: tuple[str, ...] = ()
     readers: tuple[str, ...] = ()
     inbound: bool = False
-    compression: str = "producer"
 
     @property
     def dead_letters(self) -> str:
@@ -77,8 +76,6 @@ class Topic:
             "cleanup.policy": "compact" if self.compacted else "delete",
             "max.message.bytes": str(self.max_message_bytes),
         }
-        if self.compression != "producer":
-            config["compression.type"] = self.compression
         if self.retention_ms is not None:
             config["retention.ms"] = str(self.retention_ms)
         return config
@@ -145,9 +142,6 @@ def _declare(
         owner=owner,
         writers=tuple(writers.split()),
         readers=tuple(readers.split()),
-        # Faust's client reads gzip without further codecs; a message in lz4 or zstd would stop its agent.
-        # The broker recompresses what others send.
-        compression="gzip" if "-agent" in readers else "producer",
         **more,
     )
 

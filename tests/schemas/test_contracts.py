@@ -48,12 +48,6 @@ def test_a_topic_is_whole(name):
     assert [column for column, _ in columns(name)] == [each.field for each in bounds(name)]
 
 
-def test_topics_that_agents_read_stay_readable_for_their_client():
-    for each in CATALOGUE.values():
-        if any(reader.endswith("-agent") for reader in each.readers) and not each.is_dead_letters:
-            assert each.config["compression.type"] == "gzip", each.name
-
-
 def test_an_unknown_topic_names_a_near_one():
     with pytest.raises(UnknownTopicError, match="did you mean orders"):
         topic("order")

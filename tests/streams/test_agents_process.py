@@ -58,6 +58,17 @@ def test_chats_are_enriched_and_poison_is_kept(world):
         assert stop(agent) == 0
 
 
+def test_chats_are_read_however_their_producer_compressed_them(world):
+    codecs = ["none", "gzip", "snappy", "lz4", "zstd"]
+    for number, codec in enumerate(codecs):
+        world.producer = producer(world.stack.kafka, compression_type=codec)
+        world.send("chats", world.chat(number, "Where is my order? " * 20))
+    with world.agent("chat-agent"):
+        found = world.read("chats.enriched", lambda got: len(got) >= len(codecs))
+    causes = {each["cause_id"] for each in world.records(found, "chats.enriched")}
+    assert causes == {f"{world.dealer}-{number}" for number in range(len(codecs))}
+
+
 @pytest.mark.fault
 def test_kill_9_loses_no_chat_and_repeats_are_recognisable(world):
     texts = ["Where is my order?", "It broke.", "Do you have tyres?", "Thanks a lot!"]
