@@ -101,8 +101,8 @@ class BatchReader:
 
     def remember(self, batch: Batch, states: Iterable[OwnerState]) -> None:
         """Remember what the owners of a batch said last, when it is written; `states` as it left them."""
-        for owner, guard in batch.same.items():
-            self._last[owner] = self._last[owner]._replace(time_ms=guard[0], offset=guard[1])
+        for owner, (time_ms, offset) in batch.same.items():
+            self._last[owner] = _Last(self._last[owner].mark, time_ms, offset)
         for state in states:
             if not state.mark or state.time_ms is None:
                 self._last.pop(state.owner, None)

@@ -68,6 +68,7 @@ class VectorView(View):
         self._meters = StageMeters(self.name)
         self._reader = BatchReader(index.kinds, fetch_schema, self._meters)
         self._guards = Guards(index)
+        self._texts: dict[str, str | None] = {}  # of chunks that are being written, before they were
         self._reached: dict[str, int] | None = None  # what a process before this one may have written in part
 
     def positions(self) -> Position:
@@ -169,16 +170,21 @@ class VectorView(View):
                 put.append(self._chunk(record, states[_owner(record)], message))
             elif same:  # the other home's chunk of this name is not this one's to delete
                 gone.append(key)
-        moved = {each.id for each in put}
+        moved = {each.id: each for each in put}
         gone = [key for key in gone if key not in moved]
-        for key in [*gone, *(each.id for each in put)]:
-            if key in there and "text" in there[key].fields:
-                self._vocabulary.remove(there[key].fields["text"])
+        # What was there before the first try: an index that was away in the middle may hold what it was given.
+        for _, key in batch.chunks:
+            self._texts.setdefault(key, _text(there.get(key)))
         self._index.put(put)
         self._index.delete(gone)
-        for each in put:
-            if "text" in each.fields:
-                self._vocabulary.add(each.fields["text"])
+        there |= moved
+        for key, before in self._texts.items():
+            after = None if key in gone else _text(there.get(key))
+            if before is not None and before != after:
+                self._vocabulary.remove(before)
+            if after is not None and before != after:
+                self._vocabulary.add(after)
+        self._texts.clear()
         self._meters.count("vectors", len(put))
         self._meters.count("deleted", len(gone))
 
@@ -212,6 +218,10 @@ class VectorView(View):
                     changes[each.id] = differs
         self._index.set_fields(changes)
         self._meters.count("fields", len(changes))
+
+
+def _text(entry: Entry | None) -> str | None:
+    return None if entry is None else entry.fields.get("text")
 
 
 def _partition(message: Any) -> str:

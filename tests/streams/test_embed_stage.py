@@ -3,13 +3,17 @@
 import random
 import uuid
 from collections import Counter
+from contextlib import closing
 
 import numpy as np
 import pytest
 from redis import Redis
 
+from connectors.kafka import ensure_topics, producer
+from connectors.registry import Registry
+from connectors.whole import WholeTopic
 from models.embedding import NoTextError, Owner, split
-from models.text import Encoder
+from models.text import Encoder, EncoderUnavailableError
 from schemas.catalogue import topic
 from schemas.codec import Apart, Decoder
 from schemas.codec import Encoder as Encode
@@ -18,7 +22,11 @@ from schemas.ids import event_id
 from schemas.validate import problems
 from streams.agents.embed import EmbedStage
 from streams.agents.embedded import Embedded
+from streams.agents.settings import AgentSettings
 from streams.agents.stage import Event
+from streams.agents.task import Message
+from streams.agents.worker import BatchWorker
+from streams.metrics import StageMeters
 
 pytestmark = pytest.mark.services
 
@@ -195,6 +203,53 @@ def test_a_key_that_is_not_the_records_own_is_refused_alone(redis):
     )
     assert "document_id is 'another'" in wrong.refused
     assert right.name == "encoded"
+
+
+def test_an_encoder_that_fails_half_way_takes_nothing_along(stack, redis):
+    class Failing(Counting):
+        away = 2
+
+        def encode(self, batch):
+            found = super().encode(batch)
+            if self.away:
+                self.away -= 1
+                raise EncoderUnavailableError("the endpoint does not answer")
+            if any("Too much for it." in text for text in batch):
+                raise RuntimeError("out of memory")
+            return found
+
+    ensure_topics(stack.kafka, ["documents.dlq", "embeddings"])
+    registry = Registry(stack.registry)
+    encode = Encode("documents", registry.register_all(["documents"])["documents-value"]).encode
+    keys = [uuid.uuid4().hex for _ in range(5)]
+    texts = ["One.", "Two.", "Too much for it.", "Three.", "Four."]
+    now_ms = 1_500_000_000_000
+    batch = [
+        Message("documents", 0, at, now_ms, key.encode(), encode(document(key, text, now_ms)), ())
+        for at, (key, text) in enumerate(zip(keys, texts, strict=True))
+    ]
+    stage = EmbedStage(Failing(), Embedded(redis))
+    patience = AgentSettings(retry_first_s=0.05, retry_most_s=0.1)
+    meters = StageMeters(f"embed-{keys[0]}")
+
+    def held(name):
+        with closing(WholeTopic(stack.kafka, name, "test")) as whole:
+            return list(whole.records())
+
+    def embedded():
+        values = {each.key(): each.value() for each in held("embeddings")}
+        read = Decoder.of_topic("embeddings", registry.schema).decode
+        return {read(value)["subject_id"] for value in values.values() if value is not None} & set(keys)
+
+    with closing(BatchWorker(stage, registry, producer(stack.kafka), patience, meters)) as worker:
+        worker.process(batch)
+        assert embedded() == {keys[0], keys[1], keys[3], keys[4]}
+        gone = [Message("documents", 0, 9 + at, now_ms, each.key, None, ()) for at, each in enumerate(batch)]
+        worker.process(gone)  # others read this topic, too
+        assert embedded() == set()
+    (dead,) = [each for each in held("documents.dlq") if each.key() == keys[2].encode()]
+    assert dead.value() == batch[2].value
+    assert dict(dead.headers())["dlq_error"] == b"out of memory"
 
 
 def test_what_says_the_same_is_encoded_once_and_belongs_to_each(redis):

@@ -12,6 +12,7 @@ from vector_world import (
     Log,
     Message,
     Mortal,
+    Shaky,
     embedding,
     fetch,
     folded,
@@ -68,6 +69,17 @@ def test_any_interleaving_repeat_and_crash_is_the_fold_of_the_topics(opened, see
     assert held(index) == folded(log)
     ends = {at: len(messages) for at, messages in log.partitions.items()}
     assert ends.items() <= index.positions().items()
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), events=st.integers(1, 40), share=st.floats(0.02, 0.3))
+def test_an_index_that_is_away_is_waited_for_and_ends_as_the_fold(opened, seed, events, share):
+    rng = random.Random(seed)
+    log, index, vocabulary = random_log(rng, events), emptied(opened), Vocabulary()
+    run(log, Shaky(index, rng, share), rng, vocabulary)
+    assert held(index) == folded(log)
+    texts = [each.fields["text"] for each in index.scan() if "text" in each.fields]
+    assert vars(vocabulary)["_texts"] == vars(Vocabulary(texts))["_texts"]
 
 
 @pytest.fixture

@@ -1,22 +1,26 @@
 """Logs of embeddings and of whom they belong to, what they fold to, and an index that dies when told to."""
 
 from collections import defaultdict
+from functools import partial
 
 import numpy as np
 import pytest
 
-from connectors.vectors import AnyOf, Encoding, VectorIndex
+from connectors.vectors import AnyOf, Encoding, IndexUnavailableError, VectorIndex
 from models.embedding import NoTextError, Owner, split
 from models.embedding.topics import SECOND
 from models.search.fields import fields_of
 from schemas.catalogue import topic
 from schemas.codec import Encoder
+from streams.assigned import patiently
 from streams.graph.embedding import chunk_of
+from streams.metrics import StageMeters
 from streams.views.vector_view import VectorView
 
 ENCODER, DIMENSION = "test@1", 4
 KINDS = {"text": Encoding(ENCODER, DIMENSION), "graph": Encoding("graph-test", 3)}
 TOPICS = ("embeddings", "products", "documents", "inventory", SECOND)
+METERS = StageMeters("vector-world")
 ENCODERS = {name: Encoder(name, at).encode for at, name in enumerate(TOPICS, 1)}
 
 
@@ -308,12 +312,67 @@ class Mortal(VectorIndex):
         self.inner.close()
 
 
-def run(log, index, rng):
-    """Reads as the runner does: each partition in order from the index's position, in batches of any mix."""
+class Shaky(VectorIndex):
+    """Hands on to a real index, as a server on a bad line: some calls do not arrive, some answers do not."""
+
+    def __init__(self, inner, rng, share):
+        self.inner, self.rng, self.share, self.kinds = inner, rng, share, inner.kinds
+
+    def _call(self, act, *given, **more):
+        if self.rng.random() < self.share:
+            raise IndexUnavailableError("no such host")
+        answer = act(*given, **more)
+        if self.rng.random() < self.share:
+            raise IndexUnavailableError("no answer in time")
+        return answer
+
+    def put(self, entries):
+        self._call(self.inner.put, entries)
+
+    def set_fields(self, changes):
+        self._call(self.inner.set_fields, changes)
+
+    def delete(self, ids):
+        self._call(self.inner.delete, ids)
+
+    def move(self, position):
+        self._call(self.inner.move, position)
+
+    def get(self, ids, *, vectors=False):
+        return self._call(self.inner.get, ids, vectors=vectors)
+
+    def scan(self, conditions=(), *, vectors=False, batch=1_000):
+        return self._call(lambda: list(self.inner.scan(conditions, vectors=vectors, batch=batch)))
+
+    def near(self, kind, vector, limit, conditions=()):
+        return self._call(self.inner.near, kind, vector, limit, conditions)
+
+    def matching(self, query, limit, conditions=()):
+        return self._call(self.inner.matching, query, limit, conditions)
+
+    def count(self, conditions=()):
+        return self._call(self.inner.count, conditions)
+
+    def positions(self):
+        return self._call(self.inner.positions)
+
+    def close(self):
+        self.inner.close()
+
+
+def run(log, index, rng, vocabulary=None):
+    """Reads as the runner does: each partition in order from the index's position, in batches of any mix.
+
+    What finds the index away is done again by the same view, until the index answers.
+    """
+
+    def patient(action):
+        return patiently(action, VectorView.retried, "test", METERS, lambda _: False)
+
     reading = dict.fromkeys(log.partitions, 0) | {
-        at: offset for at, offset in index.positions().items() if at in log.partitions
+        at: offset for at, offset in patient(index.positions).items() if at in log.partitions
     }
-    view = VectorView(index, fetch)
+    view = VectorView(index, fetch, vocabulary)
     view.letters = lambda unreadable: pytest.fail(f"refused: {unreadable}")
     while any(reading[at] < len(messages) for at, messages in log.partitions.items()):
         batch = []
@@ -322,4 +381,4 @@ def run(log, index, rng):
             reading[at] += len(some)
             batch += some
         if batch:
-            view.apply(batch)
+            patient(partial(view.apply, batch))
