@@ -69,8 +69,7 @@ class Host:
                 async for events in batches:
                     messages = [record for event in events for record in event.message.records]
                     if self.refresher is not None:
-                        for each in messages:
-                            self.refresher.came(each.topic, each.key)
+                        self.refresher.came(messages)
                     with self._ending():
                         begun = await loop.run_in_executor(self._thread, self.worker.begin, messages)
                         if before is not None:

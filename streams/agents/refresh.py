@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -124,10 +124,10 @@ class Refresher:
             REFRESHED.labels(self._stage).set(min(known[each].at_ms for each in places) / 1000)
         return found
 
-    def came(self, topic: str, key: bytes | None) -> None:
-        """Say that the agent sees a change of a key through: from now on it knows better than a refresh."""
+    def came(self, messages: Iterable[Any]) -> None:
+        """Say that the agent sees changes through: from now on it knows better than a refresh of their keys."""
         if self._came is not None:
-            self._came.add((topic, key))
+            self._came.update((each.topic, each.key) for each in messages)
 
     def lots(self, places: Collection[Place]) -> Iterator[list[Message]]:
         """Yield the newest record of each key of partitions, some at a time; begin to remember what comes."""

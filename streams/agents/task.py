@@ -32,10 +32,14 @@ class Message:
 
 @dataclass(slots=True)
 class Task:
-    """One message on its way: what it holds, what became of it, and the bytes that follow from it."""
+    """One message on its way: what it holds, what became of it, and the bytes that follow from it.
+
+    `about` is its topic and key: what is about the same goes in order.
+    """
 
     message: Message
     event: Event
+    about: tuple[str, str]
     outcome: Outcome = _PENDING
     encoded: Sequence[tuple[Derived, bytes | None]] = ()
 
@@ -51,6 +55,7 @@ def short_first(tasks: list[Task]) -> list[Task]:
     """What is soon through waits for nothing long, and a part holds what is alike; a key's keep their order."""
     longest: dict[tuple[str, str], int] = {}
     for task in tasks:
-        key = task.event.topic, task.event.key
-        longest[key] = max(task.event.size, longest.get(key, 0))
-    return sorted(tasks, key=lambda task: longest[task.event.topic, task.event.key])
+        size = task.event.size
+        if size > longest.get(task.about, -1):
+            longest[task.about] = size
+    return sorted(tasks, key=lambda task: longest[task.about])

@@ -95,7 +95,8 @@ class BatchWorker:
                 self._meters.count("tombstone")
                 continue
             try:
-                read.append(Task(message, self._read(message)))
+                event = self._read(message)
+                read.append(Task(message, event, (event.topic, event.key)))
             except ContractError as error:
                 dead.append((message, str(error)))
         if self.stage.wanted_s is not None:
@@ -147,7 +148,7 @@ class BatchWorker:
         Where it fails as a whole, each event goes alone: one cannot take others along. Alone means to the end,
         `after` included, before the next: it may be about the same thing.
         """
-        keys = frozenset((task.event.topic, task.event.key) for task in tasks)
+        keys = frozenset([task.about for task in tasks])
         self._line.room(keys)
         began, begun = time.perf_counter(), self._begun(tasks)
 
