@@ -55,9 +55,10 @@ def compare(
             continue
         upto = blocks // many <= each
         seen = gain(old[upto], new[upto], blocks[upto] % many, 1 - confidence)
+        more = "less" if seen.gain > 0 else "more"
         text = (
-            f"{spec.gate.metric}: loss {100 * seen.gain:+.1f} % less than {champion.version}'s "
-            f"({100 * seen.low:.1f} to {100 * seen.high:.1f}) in {seen.pairs} pairs of dealer and window"
+            f"{spec.gate.metric}: {abs(100 * seen.gain):.1f} % {more} loss than {champion.version}'s "
+            f"(gain {100 * seen.low:.1f} to {100 * seen.high:.1f} %) in {seen.pairs} pairs of dealer and window"
         )
         details = {"low": seen.low, "high": seen.high, "pairs": float(seen.pairs)}
         found.append(
