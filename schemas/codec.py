@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from io import BytesIO
 from struct import Struct
-from typing import Any, NamedTuple
+from typing import Any
 
 from fastavro import parse_schema, schemaless_reader, schemaless_writer
 
 from schemas.catalogue import topic
 from schemas.errors import EncodeError, UndecodableError
 
-__all__ = ["Apart", "Decoder", "Encoder", "Record", "UndecodableError", "frame", "plain"]
+__all__ = ["Decoder", "Encoder", "Record", "UndecodableError", "frame", "plain"]
 
 Record = dict[str, Any]
 Schema = dict[str, Any]
@@ -99,13 +99,6 @@ class Encoder:
         return EncodeError(f"a record does not fit {self.topic_name}: {reason}")
 
 
-class Apart(NamedTuple):
-    """A record taken apart and not read: `said` is all of its bytes but those of its event time, ms."""
-
-    said: bytes
-    time_ms: int
-
-
 class Decoder:
     """Reads records of one topic, written with any version of its schema.
 
@@ -137,8 +130,8 @@ class Decoder:
         schemas = self._schemas.get(data[:_HEADER_SIZE]) or self._schemas_of(data)
         return schemas[1] is None
 
-    def apart(self, data: bytes) -> Apart | None:
-        """Take a record apart whose last field is its event time; None where it has to be read.
+    def apart(self, data: bytes) -> tuple[bytes, int] | None:
+        """Return the bytes of a record but for its event time, and that, ms; None where it has to be read.
 
         Avro is read from front to back. So where one record was read, and its time is what this returned,
         another that says the same has the same in every field but the time, and its time is what this returns.
@@ -162,7 +155,7 @@ class Decoder:
         )
         if zigzag & 1 or not zigzag:  # before 1970, or at its beginning, which other bytes could be taken for
             return None
-        return Apart(data[:-_TIME_SIZE], zigzag >> 1)
+        return data[:-_TIME_SIZE], zigzag >> 1
 
     def decode(self, data: bytes | None) -> Record:
         """Return the record. Raises UndecodableError, the reason in one sentence; a tombstone (None) is one

@@ -8,7 +8,8 @@ from typing import Any
 from connectors.kafka import KafkaUnavailableError, Producer, dead_letter_headers
 from schemas.envelope import headers, new_traceparent, parse_headers
 from schemas.errors import ContractError
-from streams.agents.task import Message, Task, pairs
+from streams.agents.stage import Message
+from streams.agents.task import Task, pairs
 
 __all__ = ["Delivery"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
@@ -23,10 +23,23 @@ from models.embedding import (
 from models.embedding.topics import FIRST
 from models.encoding import Vectors
 from models.text import Encoder, EncoderUnavailableError
+from schemas.codec import Decoder
 from schemas.errors import ContractError
 from schemas.ids import event_id
+from schemas.validate import allows
 from streams.agents.embedded import Embedded, Known
-from streams.agents.stage import Begun, Derived, Event, Outcome, Record, Stage
+from streams.agents.stage import (
+    Begun,
+    Derived,
+    Event,
+    Key,
+    Message,
+    Outcome,
+    Record,
+    Sorted,
+    Stage,
+    key_of,
+)
 from streams.metrics import REGISTRY
 
 __all__ = ["EmbedStage"]
@@ -66,7 +79,7 @@ class EmbedStage(Stage):
     retried = (RedisError, EncoderUnavailableError)
     takes_tombstones = True
     refreshed = True
-    unread = True
+    recognises = True
     most_bytes = 262_144
     overlaps = True  # nothing but what is known of its owners is read and written
     wanted_s = 0.5  # its vectors are out, and an edit is found, before a backlog is through
@@ -86,6 +99,32 @@ class EmbedStage(Stage):
         """Return the vectors and tombstones that bring each owner's chunks up to its newest event."""
         begun = self.begin(events)
         return begun.outcomes(begun.derive())
+
+    def recognise(
+        self, messages: Sequence[Message], decoders: Mapping[str, Decoder], busy: Collection[Key]
+    ) -> Sorted:
+        """Sort out the records that say, but for their time, what is embedded, known by their bytes."""
+        seen = [self._seen(message, decoders, busy) for message in messages]
+        known = self._embedded.again(seen)
+        return Sorted(
+            [each for each, same in zip(messages, known, strict=True) if not same],
+            [each for each, same in zip(messages, known, strict=True) if same],
+            max([time_ms for (_, _, time_ms), same in zip(seen, known, strict=True) if same], default=None),
+        )
+
+    def _seen(
+        self, message: Message, decoders: Mapping[str, Decoder], busy: Collection[Key]
+    ) -> tuple[Owner, str, int]:
+        """A message's owner, mark and time; no mark where it has to be read."""
+        key = key_of(message)
+        owner = owner_of_key(*key)
+        try:
+            apart = None if message.value is None else decoders[message.topic].apart(message.value)
+        except ContractError:
+            return owner, "", 0
+        if apart is None or key in busy or not allows(message.topic, "event_time", apart[1]):
+            return owner, "", 0
+        return owner, mark_of(message.topic, apart[0], self._encoder.identity), apart[1]
 
     def begin(self, events: Sequence[Event]) -> Begun:
         """Find what has to be encoded; to encode it is what takes its time."""
@@ -147,26 +186,17 @@ class EmbedStage(Stage):
         return list(states.values())
 
     def _move(self, state: _State, at: int, event: Event) -> None:
-        if event.tombstone:
+        if event.record is None:
             state.time_ms, state.event, state.chunks, state.after = None, at, [], None
             return
-        known, mark = state.after, self._mark(event)
-        same = known is not None and known.mark == mark != ""
-        record = None if same else event.record  # once it is read, its time is known for sure
         if state.time_ms is not None and event.time_ms < state.time_ms:
             return
-        if record is not None:
-            state.chunks, state.record = split(event.topic, event.key, record), record
-            ids = [chunk.id for chunk in state.chunks]
-            whole = whole_fingerprint(ids, self._encoder.identity) if ids else ""
-            known = Known(None, whole, ids, mark=self._mark(event))
-        assert known is not None
+        state.chunks, state.record = split(event.topic, event.key, event.record), event.record
         state.time_ms, state.event = event.time_ms, at
-        state.after = Known(event.time_ms, known.fingerprint, known.chunks, mark=known.mark)
-
-    def _mark(self, event: Event) -> str:
-        """The mark of what an event says; empty where that is not known."""
-        return "" if event.said is None else mark_of(event.topic, event.said, self._encoder.identity)
+        ids, identity = [chunk.id for chunk in state.chunks], self._encoder.identity
+        whole = whole_fingerprint(ids, identity) if ids else ""
+        mark = "" if event.said is None else mark_of(event.topic, event.said, identity)
+        state.after = Known(event.time_ms, whole, ids, mark=mark)
 
     def _fresh(self, state: _State) -> list[Chunk]:
         """The chunks that must be encoded."""
@@ -180,7 +210,7 @@ class EmbedStage(Stage):
 
     def _gone(self, state: _State) -> list[str]:
         before, after = state.before, state.after
-        if before is None or (after is not None and after.chunks is before.chunks and not before.maybe):
+        if before is None:
             return []
         left = set(after.chunks) if after is not None else set()
         return [each for each in dict.fromkeys([*before.chunks, *before.maybe]) if each not in left]

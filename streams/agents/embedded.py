@@ -54,6 +54,37 @@ class Embedded:
         found = self._redis.mget([self._key(owner) for owner in owners])
         return [None if value is None else Known(*orjson.loads(value)) for value in found]
 
+    def again(self, seen: Sequence[tuple[Owner, str, int]]) -> list[bool]:
+        """Say of records, in order, which are known: what they say is embedded, and they are not older.
+
+        Each is given as its owner, its mark (empty: not known) and its event time, ms. What is known of an
+        owner gets the time of those that are. After one that is not known no more of its owner's are: they
+        have to be seen in order. At most two round trips.
+        """
+        keys = [self._key(owner) for owner, _, _ in seen]
+        distinct = list(dict.fromkeys(keys))
+        held: dict[str, bytes | None] = {}
+        if distinct:
+            held.update(zip(distinct, self._redis.mget(distinct), strict=True))
+        known, moved = [], {}
+        for key, (_, mark, time_ms) in zip(keys, seen, strict=True):
+            value = held[key]
+            # Chunks, at least one; nothing on its way; the mark.
+            if value is None or not mark or not value.endswith(b'"],[],"%b"]' % mark.encode()):
+                held[key] = None
+                known.append(False)
+                continue
+            end = value.index(b",")
+            before = int(value[1:end])
+            if time_ms > before:
+                held[key] = moved[key] = b"[%d%b" % (time_ms, value[end:])
+            elif time_ms < before:
+                held[key] = None
+            known.append(time_ms >= before)
+        if moved:
+            self._redis.mset(moved)
+        return known
+
     def write(self, changes: Iterable[tuple[Owner, Known | None]]) -> None:
         """Store what is now known of each owner, None to forget it."""
         forgotten: list[str] = []

@@ -12,10 +12,11 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TypeVar
 
+from streams.agents.stage import Key
+
 __all__ = ["Batch", "Line"]
 
 _T = TypeVar("_T")
-Key = tuple[str, str]
 
 
 @dataclass
@@ -67,6 +68,10 @@ class Line:
         for at, each in enumerate(self._parts):
             if at < too_many or not keys.isdisjoint(each.keys):
                 wait([each.done])
+
+    def busy(self) -> frozenset[Key]:
+        """Return the keys of what is on its way."""
+        return frozenset[Key]().union(*(each.keys for each in self._parts if not each.done.done()))
 
     def put(
         self,

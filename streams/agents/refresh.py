@@ -27,7 +27,7 @@ from models.schedule import due
 from schemas.codec import Decoder
 from schemas.errors import ContractError
 from schemas.validate import valid
-from streams.agents.task import Message
+from streams.agents.stage import Message
 from streams.metrics import REGISTRY
 
 __all__ = ["Done", "RefreshLog", "Refresher"]

@@ -3,79 +3,58 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
-from schemas.codec import Apart
+from schemas.codec import Decoder
 
-__all__ = ["Begun", "Derived", "Event", "MapStage", "Outcome", "Record", "Stage"]
+__all__ = ["Begun", "Derived", "Event", "MapStage", "Message", "Outcome", "Record", "Sorted", "Stage", "key_of"]
 
 Record = dict[str, Any]
+Key = tuple[str, str]
+"""A topic, and the key of a message of it."""
 
 
-def _NOTHING() -> Record:  # noqa: N802
-    raise AssertionError("there is nothing to read")
+def key_of(message: Message) -> Key:
+    """Return what a message is about: what is about the same goes in order."""
+    return message.topic, (message.key or b"").decode(errors="replace")
 
 
+@dataclass(slots=True)
+class Message:
+    """The parts of a Kafka message that are needed here; a record of Faust's consumer stands for one.
+
+    `timestamp` is Kafka's, ms since the epoch.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Any
+
+
+@dataclass(slots=True)
 class Event:
     """One event as a stage sees it: decoded and within its topic's bounds.
 
     `record` is None for a tombstone. `time_ms` is the event time; a tombstone has the time of its envelope,
     else the time at which it was produced. `size` is the length of its value in bytes. `said` is all that the
-    record says but for its time, as bytes, where that can be told (`Decoder.apart`).
+    record says but for its time, as bytes, where that can be told (`Decoder.apart`) and the stage `recognises`.
     """
 
-    __slots__ = ("_read", "_record", "key", "offset", "partition", "said", "size", "time_ms", "topic")
-
-    def __init__(
-        self,
-        topic: str,
-        partition: int,
-        offset: int,
-        key: str,
-        record: Record | None,
-        time_ms: int,
-        size: int = 0,
-    ) -> None:
-        self.topic, self.partition, self.offset, self.key = topic, partition, offset, key
-        self.time_ms, self.size = time_ms, size
-        self.said: bytes | None = None
-        self._record, self._read = record, _NOTHING
-
-    @classmethod
-    def unread(
-        cls,
-        topic: str,
-        partition: int,
-        offset: int,
-        key: str,
-        read: Callable[[], Record],
-        apart: Apart,
-        size: int = 0,
-    ) -> Event:
-        """Return an event whose record is read when it is first asked for, which may raise ContractError.
-
-        Until then `time_ms` and `said` hold only where another record that says the same was read.
-        """
-        event = cls(topic, partition, offset, key, None, apart.time_ms, size)
-        event.said, event._read = apart.said, read
-        return event
-
-    @property
-    def record(self) -> Record | None:
-        """What the event says."""
-        if self._read is not _NOTHING:
-            self._record, self._read = self._read(), _NOTHING
-            if self._record["event_time"] != self.time_ms:  # it stands elsewhere, or otherwise
-                self.time_ms, self.said = self._record["event_time"], None
-        return self._record
-
-    @property
-    def tombstone(self) -> bool:
-        """Whether it is one."""
-        return self._record is None and self._read is _NOTHING
+    topic: str
+    partition: int
+    offset: int
+    key: str
+    record: Record | None
+    time_ms: int
+    size: int = 0
+    said: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +97,17 @@ class Begun:
     outcomes: Callable[[Any], Sequence[Outcome]]
 
 
+class Sorted(NamedTuple):
+    """Messages to be read, and those that say nothing new, which are through; each in order.
+
+    `newest` is the latest event time of those that are through, ms; None where there are none.
+    """
+
+    left: Sequence[Message]
+    known: Sequence[Message] = ()
+    newest: int | None = None
+
+
 class Stage(ABC):
     """A function on a batch, hosted by an agent.
 
@@ -127,7 +117,7 @@ class Stage(ABC):
     a dead letter; an error in `retried` (a service that is down) is tried again with backoff and loses nothing.
 
     `refreshed`: whether another encoder may make anew what records did not change.
-    `unread`: whether `derive` is given events that are not read, where that may be spared.
+    `recognises`: whether `recognise` may tell what says nothing new, so that it need not be read.
     `takes_tombstones`: whether `derive` is given tombstones; else they are counted and passed over.
     `most_bytes`: of values handled together; a larger batch is handled in parts.
     `wanted_s`: how long such a part is to take, s; what is in it is out when it is through. What is short is
@@ -142,7 +132,7 @@ class Stage(ABC):
     retried: tuple[type[Exception], ...] = ()
     takes_tombstones = False
     refreshed = False
-    unread = False
+    recognises = False
     most_bytes: int | None = None
     wanted_s: float | None = None
     overlaps = False
@@ -151,6 +141,15 @@ class Stage(ABC):
     @abstractmethod
     def derive(self, events: Sequence[Event]) -> Sequence[Outcome]:
         """Return one outcome for each event, in order."""
+
+    def recognise(
+        self, messages: Sequence[Message], decoders: Mapping[str, Decoder], busy: Collection[Key]
+    ) -> Sorted:
+        """Sort out what says nothing new, and see it through, before the rest is read; may repeat.
+
+        `busy` are keys of events that are on their way: what else says the same as they did is not known yet.
+        """
+        return Sorted(messages)
 
     def begin(self, events: Sequence[Event]) -> Begun:
         """Begin `derive`, for a host with time to do so beside other work; what is slow is left for later."""

@@ -4,30 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from streams.agents.stage import Derived, Event, Outcome
+from streams.agents.stage import Derived, Event, Key, Message, Outcome
 
-__all__ = ["Message", "Task", "pairs", "short_first"]
+__all__ = ["Task", "pairs", "short_first"]
 
 
 _PENDING = Outcome()
-
-
-@dataclass(slots=True)
-class Message:
-    """The parts of a Kafka message that are needed here; a record of Faust's consumer stands for one.
-
-    `timestamp` is Kafka's, ms since the epoch.
-    """
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: Any
 
 
 @dataclass(slots=True)
@@ -39,7 +22,7 @@ class Task:
 
     message: Message
     event: Event
-    about: tuple[str, str]
+    about: Key
     outcome: Outcome = _PENDING
     encoded: Sequence[tuple[Derived, bytes | None]] = ()
 
@@ -53,7 +36,7 @@ def pairs(message: Message) -> list[tuple[str, bytes | None]]:
 
 def short_first(tasks: list[Task]) -> list[Task]:
     """What is soon through waits for nothing long, and a part holds what is alike; a key's keep their order."""
-    longest: dict[tuple[str, str], int] = {}
+    longest: dict[Key, int] = {}
     for task in tasks:
         size = task.event.size
         if size > longest.get(task.about, -1):

@@ -22,13 +22,13 @@ from connectors.registry import Registry, RegistryRefusedError, RegistryUnavaila
 from schemas.codec import Decoder, Encoder
 from schemas.envelope import parse_headers
 from schemas.errors import ContractError, DealerIQError
-from schemas.validate import allows, valid
+from schemas.validate import valid
 from streams.agents.delivery import Delivery
 from streams.agents.line import Batch, Line
 from streams.agents.pace import Pace
 from streams.agents.settings import AgentSettings
-from streams.agents.stage import Begun, Event, Outcome, Record, Stage
-from streams.agents.task import Message, Task, pairs, short_first
+from streams.agents.stage import Begun, Event, Message, Outcome, Stage, key_of
+from streams.agents.task import Task, pairs, short_first
 from streams.metrics import StageMeters
 
 __all__ = ["BatchWorker", "StoppedError"]
@@ -88,6 +88,8 @@ class BatchWorker:
         if self._encoder is None:
             ids = self._retrying(lambda: self._registry.register_all([self.stage.target]))
             self._encoder = Encoder(self.stage.target, ids[f"{self.stage.target}-value"])
+        if self.stage.recognises:
+            messages = self._recognised(messages, live)
         dead: list[tuple[Message, str]] = []
         read: list[Task] = []
         for message in messages:
@@ -95,8 +97,7 @@ class BatchWorker:
                 self._meters.count("tombstone")
                 continue
             try:
-                event = self._read(message)
-                read.append(Task(message, event, (event.topic, event.key)))
+                read.append(Task(message, self._read(message), key_of(message)))
             except ContractError as error:
                 dead.append((message, str(error)))
         if self.stage.wanted_s is not None:
@@ -114,21 +115,29 @@ class BatchWorker:
         return self._line.end(batch)
 
     def _read(self, message: Message) -> Event:
-        key = (message.key or b"").decode(errors="replace")
-        where = (message.topic, message.partition, message.offset)
-        if message.value is None:
+        topic, key, value = message.topic, key_of(message)[1], message.value
+        where = (topic, message.partition, message.offset, key)
+        if value is None:
             time_ms = parse_headers(pairs(message)).time_ms
-            return Event(*where, key, None, message.timestamp if time_ms is None else time_ms)
-        read = partial(self._record, message.topic, message.value)
-        if self.stage.unread:
-            apart = self._retrying(partial(self._decoders[message.topic].apart, message.value))
-            if apart is not None and allows(message.topic, "event_time", apart.time_ms):
-                return Event.unread(*where, key, read, apart, len(message.value))
-        record = self._retrying(read)
-        return Event(*where, key, record, record["event_time"], len(message.value))
+            return Event(*where, None, message.timestamp if time_ms is None else time_ms)
+        decoder = self._decoders[topic]
+        record = valid(topic, self._retrying(lambda: decoder.decode(value)))
+        event = Event(*where, record, record["event_time"], len(value))
+        if self.stage.recognises and (apart := decoder.apart(value)) is not None:
+            said, time_ms = apart
+            event.said = said if time_ms == event.time_ms else None  # it may stand elsewhere, or otherwise
+        return event
 
-    def _record(self, topic: str, value: bytes) -> Record:
-        return valid(topic, self._decoders[topic].decode(value))
+    def _recognised(self, messages: Sequence[Message], live: bool) -> Sequence[Message]:
+        """Return what is left to be read, and count the rest."""
+        left, known, newest = self._retrying(
+            lambda: self.stage.recognise(messages, self._decoders, self._line.busy())
+        )
+        if known:
+            self._meters.count("unchanged", len(known))
+        if newest is not None and live:
+            self._fresh([message.timestamp for message in known], newest)
+        return left
 
     def _parts(self, read: list[Task]) -> Iterator[list[Task]]:
         """Yield a batch in parts of the stage's pace; none is one empty part."""
@@ -259,9 +268,14 @@ class BatchWorker:
         if dead:
             meters.count("dead_letter", len(dead))
         if done and live:
-            now_ms = time.time() * 1000
-            meters.freshness([max(0.0, (now_ms - task.message.timestamp) / 1000) for task in done])
-            meters.event_time(max([task.event.time_ms for task in done]))
+            newest = max([task.event.time_ms for task in done])
+            self._fresh([task.message.timestamp for task in done], newest)
+
+    def _fresh(self, timestamps: Sequence[int], newest: int) -> None:
+        """Note the ages of messages that are through, and the latest of their event times."""
+        now_ms = time.time() * 1000
+        self._meters.freshness([max(0.0, (now_ms - each) / 1000) for each in timestamps])
+        self._meters.event_time(newest)
 
 
 def _fatal(error: BaseException) -> bool:

@@ -116,21 +116,21 @@ class BatchReader:
     def _owner(self, batch: Batch, read: set[Owner], message: Any, name: str, key: str) -> None:
         owner, value, offset = owner_of_key(name, key), message.value(), message.offset()
         apart = None if value is None else self._decoders[name].apart(value)
-        mark = "" if apart is None else mark_of(name, apart.said, GIVES)
+        mark = "" if apart is None else mark_of(name, apart[0], GIVES)
         last = self._last.get(owner)
         if (
             apart is not None
             and last is not None
             and last.mark == mark
             and owner not in read
-            and allows(name, "event_time", apart.time_ms)
+            and allows(name, "event_time", apart[1])
         ):
             guard = batch.same.get(owner, (last.time_ms, last.offset))
-            if apart.time_ms >= guard[0] and offset > guard[1]:
-                batch.same[owner] = apart.time_ms, offset
+            if apart[1] >= guard[0] and offset > guard[1]:
+                batch.same[owner] = apart[1], offset
             return
         record = self._record(name, value)
-        if record is not None and apart is not None and record["event_time"] != apart.time_ms:
+        if record is not None and apart is not None and record["event_time"] != apart[1]:
             mark = ""
         batch.records.append(OwnerRecord(name, owner, record, offset, mark))
         read.add(owner)

@@ -15,16 +15,14 @@ from connectors.whole import WholeTopic
 from models.embedding import NoTextError, Owner, split
 from models.text import Encoder, EncoderUnavailableError
 from schemas.catalogue import topic
-from schemas.codec import Apart, Decoder
+from schemas.codec import Decoder
 from schemas.codec import Encoder as Encode
-from schemas.errors import UndecodableError
 from schemas.ids import event_id
 from schemas.validate import problems
 from streams.agents.embed import EmbedStage
 from streams.agents.embedded import Embedded
 from streams.agents.settings import AgentSettings
-from streams.agents.stage import Event
-from streams.agents.task import Message
+from streams.agents.stage import Event, Message
 from streams.agents.worker import BatchWorker
 from streams.metrics import StageMeters
 
@@ -77,13 +75,21 @@ ENCODE = Encode("documents", 7).encode
 DECODER = Decoder.of_topic("documents", lambda _: topic("documents").schema)
 
 
+DECODERS = {"documents": DECODER}
+
+
+def message(offset, key, record):
+    value = None if record is None else ENCODE(record)
+    return Message("documents", 0, offset, 1_500_000_000_000, key.encode(), value, ())
+
+
 def event(offset, key, record, time_ms=1_500_000_000_000):
-    """Every other one is not read, as the worker hands it over."""
+    """As the worker hands it over."""
+    said = None
     if record is not None:
         time_ms = record["event_time"]
-        if offset % 2 and (apart := DECODER.apart(value := ENCODE(record))) is not None:
-            return Event.unread("documents", 0, offset, key, lambda: DECODER.decode(value), apart, len(value))
-    return Event("documents", 0, offset, key, record, time_ms, 100)
+        said = (DECODER.apart(ENCODE(record)) or (None, 0))[0]
+    return Event("documents", 0, offset, key, record, time_ms, 100, said)
 
 
 class Topic:
@@ -264,48 +270,117 @@ def test_what_says_the_same_is_encoded_once_and_belongs_to_each(redis):
     assert len({each["vector"] for each in records}) == 1
 
 
-def unread(key, text, time_ms, *, read=None):
-    value = ENCODE(document(key, text, time_ms))
-    return Event.unread(
-        "documents", 0, 0, key, read or (lambda: DECODER.decode(value)), DECODER.apart(value), len(value)
-    )
+def sort(stage, *records, busy=()):
+    """What the stage says of documents, in order: whether each is known."""
+    messages = [message(at, each["document_id"], each) for at, each in enumerate(records)]
+    left, known, newest = stage.recognise(messages, DECODERS, busy)
+    assert sorted([*left, *known], key=lambda each: each.offset) == messages
+    assert newest == max((records[each.offset]["event_time"] for each in known), default=None)
+    return [each in known for each in messages]
 
 
-def test_a_record_that_says_what_the_one_before_said_is_not_even_read(redis):
+def test_a_record_that_says_what_the_one_before_said_is_known_and_its_time_counts(redis):
     stage, key, first = EmbedStage(Counting(), Embedded(redis)), uuid.uuid4().hex, 1_500_000_000_000
-
-    def never():
-        raise AssertionError("read again")
-
-    through(stage, unread(key, TEXTS[1], first))
-    (outcome,) = through(stage, unread(key, TEXTS[1], first + 2, read=never))
-    assert (outcome.name, outcome.derived) == ("unchanged", [])
-    (late,) = through(stage, unread(key, TEXTS[2], first + 1))
-    assert late.name == "superseded"  # the time of what was not read counts
-    with pytest.raises(AssertionError, match="read again"):
-        stage.derive([unread(key, TEXTS[2], first + 3, read=never)])
-
-
-def test_a_record_that_cannot_be_read_is_refused_alone_also_where_it_is_read_late(redis):
-    stage, mark = EmbedStage(Counting(), Embedded(redis)), uuid.uuid4().hex[:8]
-
-    def broken():
-        raise UndecodableError("not a record")
-
-    bad, good = stage.derive(
-        [
-            unread(f"{mark}-1", TEXTS[0], 1_500_000_000_000, read=broken),
-            unread(f"{mark}-2", TEXTS[0], 1_500_000_000_000),
-        ]
-    )
-    assert (bad.refused, good.name) == ("not a record", "encoded")
+    one = [document(key, TEXTS[1], first + at) for at in range(9)]
+    two = [document(key, TEXTS[2], first + at) for at in range(9)]
+    assert sort(stage, one[0]) == [False]  # never seen
+    through(stage, event(0, key, one[0]))
+    assert sort(stage, one[0], one[2], one[2]) == [True] * 3
+    assert Embedded(redis).read([Owner("document", key)])[0].time_ms == first + 2
+    (late,) = through(stage, event(3, key, two[1]))
+    assert late.name == "superseded"
+    assert sort(stage, one[1], one[3]) == [False, False]  # an older one, and what comes after it is read too
+    assert sort(stage, two[4], one[5]) == [False, False]  # it says again what was said before something else
+    assert sort(stage, one[5], two[6], one[7]) == [True, False, False]
+    assert sort(stage, one[8], busy={("documents", key)}) == [False]
+    assert Embedded(redis).read([Owner("document", key)])[0].time_ms == first + 5
+    through(stage, event(9, key, None))
+    assert sort(stage, one[8]) == [False]
+    assert sort(EmbedStage(Counting("2"), Embedded(redis)), one[8]) == [False]
 
 
-def test_a_time_that_was_taken_from_the_wrong_bytes_is_set_right_by_reading(redis):
-    stage, key, time_ms = EmbedStage(Counting(), Embedded(redis)), uuid.uuid4().hex, 1_500_000_000_000
-    record = document(key, TEXTS[0], time_ms)
-    wrong = Event.unread("documents", 0, 0, key, lambda: record, Apart(b"said", time_ms + 9), 10)
-    through(stage, wrong)
-    assert Embedded(redis).read([Owner("document", key)])[0].time_ms == time_ms
-    (outcome,) = through(stage, event(2, key, document(key, TEXTS[2], time_ms + 1)))
-    assert outcome.name == "encoded"
+def test_what_has_no_chunks_or_some_on_their_way_is_read(redis):
+    embedded, key, first = Embedded(redis), uuid.uuid4().hex, 1_500_000_000_000
+    stage, owner = EmbedStage(Counting(), embedded), Owner("document", key)
+    through(stage, event(0, key, document(key, TEXTS[0], first)))
+    (held,) = embedded.read([owner])
+    embedded.write([(owner, held._replace(maybe=["0" * 32]))])  # as a crash leaves it
+    assert sort(stage, document(key, TEXTS[0], first + 1)) == [False]
+    gone = document(key, TEXTS[0], first + 2, deleted=True)
+    through(stage, event(1, key, gone))
+    assert sort(stage, gone) == [False]
+
+
+def test_what_cannot_be_told_from_its_bytes_is_read(redis):
+    stage, key, first = EmbedStage(Counting(), Embedded(redis)), uuid.uuid4().hex, 1_500_000_000_000
+    old = document(key, TEXTS[0], 1)  # its time has another length
+    through(stage, event(0, key, old))
+    assert sort(stage, old) == [False]
+    wrong = message(0, key, document(key, TEXTS[0], first))
+    wrong.value = b"not a record"
+    assert stage.recognise([wrong, message(1, key, None)], DECODERS, ()).known == []
+
+
+def test_what_is_recognised_while_other_parts_are_on_their_way_ends_as_the_newest_events_do(redis):
+    assert sum(recognised(redis, seed) for seed in range(60)) > 60
+
+
+def recognised(redis, seed):
+    """Run an agent by hand, and kill it here and there; return how many records it recognised."""
+    rng, mark, first = random.Random(seed), uuid.uuid4().hex[:8], 1_500_000_000_000
+    keys, records = [f"{mark}-{number}" for number in range(3)], []
+    for at in range(rng.randrange(5, 40)):
+        key, time_ms = rng.choice(keys), first + at + rng.choice((0, 0, -2))
+        record = document(key, rng.choice(TEXTS[:3]), time_ms, deleted=rng.random() < 0.05)
+        records.append((key, None if rng.random() < 0.05 else record))
+    events = [event(at, *each) for at, each in enumerate(records)]
+    topic, stage, known_ones = Topic(), EmbedStage(Counting(), Embedded(redis)), 0
+    done, read, on_the_way = 0, 0, None  # position; how far is read; a part that is begun, and where it ends
+
+    def finish():
+        """See the part on its way through; whether it is."""
+        nonlocal done, read, on_the_way
+        if on_the_way is not None:
+            part, begun, end = on_the_way
+            outcomes = begun.outcomes(begun.derive())
+            if dies := rng.random() < 0.1:
+                read, on_the_way = done, None
+            if not dies or rng.random() < 0.5:
+                topic.take(outcomes)
+            if dies:
+                return False
+            kept = [(e, o) for e, o in zip(part, outcomes, strict=True) if o.refused is None]
+            stage.after([e for e, _ in kept], [o for _, o in kept])
+            done, on_the_way = end, None
+        return True
+
+    while done < len(events):
+        if rng.random() < 0.15:  # killed
+            read, on_the_way = done, None
+            continue
+        batch = range(read, min(read + rng.randrange(1, 6), len(events)))
+        busy = {("documents", each.key) for each in on_the_way[0]} if on_the_way else set()
+        left, known, _ = stage.recognise([message(at, *records[at]) for at in batch], DECODERS, busy)
+        known_ones += len(known)
+        wait = rng.random() < 0.5 or any((each.topic, each.key.decode()) in busy for each in left)
+        if wait and not finish():
+            continue
+        part = [events[each.offset] for each in left]
+        begun = stage.begin(part)
+        if not finish():
+            continue
+        read, on_the_way = batch.stop, (part, begun, batch.stop)
+        if read == len(events):
+            finish()
+    expected = {
+        chunk.id: chunk.text
+        for key, record in newest(events).items()
+        for chunk in split("documents", key, record)
+    }
+    assert {key: record["text"] for key, record in topic.records.items()} == expected
+    last = newest(events)
+    for key in keys:
+        (held,) = Embedded(redis).read([Owner("document", key)])
+        assert (held and held.time_ms) == (last[key]["event_time"] if key in last else None)
+    redis.delete(*(f"dealeriq:embedded:document/{key}" for key in keys))
+    return known_ones
