@@ -32,7 +32,8 @@ class Guards:
     def __init__(self, index: VectorIndex) -> None:
         self._index = index
         self._kept: dict[str, Guard] | None = None
-        self._sizes: dict[str, int] = {}  # of the segments, by their places
+        self._segments: dict[str, list[str]] = {}  # the owners in each, by its place
+        self._where: dict[str, str] = {}  # the segment of what is kept of an owner
 
     def __len__(self) -> int:
         return len(self._read())
@@ -46,7 +47,7 @@ class Guards:
         if not guards:
             return
         kept = self._read()
-        if len(self._sizes) >= _MOST:
+        if len(self._segments) >= _MOST:
             self._merge(kept)
         self._write(guards)
         kept.update(guards)
@@ -56,34 +57,32 @@ class Guards:
         kept = self._read()
         for owner in owners:
             kept.pop(owner, None)
+            self._where.pop(owner, None)
 
     def _read(self) -> dict[str, Guard]:
         if self._kept is None:
             kept: dict[str, Guard] = {}
-            segments = {place: _guards(entry) for place, entry in self._index.get(_PLACES).items()}
-            for guards in segments.values():
-                for owner, guard in guards.items():
-                    if owner not in kept or guard[1] > kept[owner][1]:
-                        kept[owner] = guard
-            self._sizes = {place: len(guards) for place, guards in segments.items()}
+            for place, entry in self._index.get(_PLACES).items():
+                found = orjson.loads(entry.fields["state"])
+                self._segments[place] = list(found)
+                for owner, (time_ms, offset) in found.items():
+                    if owner not in kept or offset > kept[owner][1]:
+                        kept[owner], self._where[owner] = (time_ms, offset), place
             self._kept = kept
         return self._kept
 
     def _merge(self, kept: Mapping[str, Guard]) -> None:
-        some = sorted(self._sizes, key=lambda each: self._sizes[each])[:_TOGETHER]
-        found = [_guards(entry) for entry in self._index.get(some).values()]
-        guards = [each for segment in found for each in segment.items()]
-        self._write({owner: guard for owner, guard in guards if kept.get(owner) == guard})
+        """Make one of the smallest segments; what another holds, or an entry, is left out."""
+        some = sorted(self._segments, key=lambda each: len(self._segments[each]))[:_TOGETHER]
+        where = self._where.get
+        owners = [owner for place in some for owner in self._segments[place] if where(owner) == place]
+        self._write({owner: kept[owner] for owner in owners})
         self._index.delete(some)
         for place in some:
-            del self._sizes[place]
+            del self._segments[place]
 
     def _write(self, guards: Mapping[str, Guard]) -> None:
-        place = next(each for each in _PLACES if each not in self._sizes)
+        place = next(each for each in _PLACES if each not in self._segments)
         self._index.put([Entry(place, {"state": orjson.dumps(guards).decode()})])
-        self._sizes[place] = len(guards)
-
-
-def _guards(entry: Entry) -> dict[str, Guard]:
-    found = orjson.loads(entry.fields["state"])
-    return {owner: (time_ms, offset) for owner, (time_ms, offset) in found.items()}
+        self._segments[place] = list(guards)
+        self._where.update(dict.fromkeys(guards, place))
