@@ -21,7 +21,7 @@ __all__ = [
     "NEIGHBOURS",
     "Item",
     "Items",
-    "field_of",
+    "fields_of",
     "known_of",
     "listed_of",
     "product_key",
@@ -111,9 +111,10 @@ def product_key(product_id: str) -> int:
     return xxh3_64_intdigest(product_id.encode()) or 1  # 0 means that there is none
 
 
-def field_of(product: int) -> bytes:
-    """Return the field of a product in the hash of all."""
-    return int(product).to_bytes(8, "little")
+def fields_of(products: NDArray[np.uint64]) -> list[bytes]:
+    """Return the fields of products in the hash of all."""
+    packed = products.astype("<u8").tobytes()
+    return [packed[at : at + 8] for at in range(0, len(packed), 8)]
 
 
 def known_of(packed: bytes) -> NDArray[Any]:

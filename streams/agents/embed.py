@@ -15,7 +15,6 @@ from models.embedding import (
     Chunk,
     Owner,
     fingerprint,
-    mark_of,
     owner_of_key,
     split,
     whole_fingerprint,
@@ -26,8 +25,8 @@ from models.text import Encoder, EncoderUnavailableError
 from schemas.codec import Decoder
 from schemas.errors import ContractError
 from schemas.ids import event_id
-from schemas.validate import allows
 from streams.agents.embedded import Embedded, Known
+from streams.agents.recognising import mark_of_event, recognised
 from streams.agents.stage import (
     Begun,
     Derived,
@@ -38,7 +37,6 @@ from streams.agents.stage import (
     Record,
     Sorted,
     Stage,
-    key_of,
 )
 from streams.metrics import REGISTRY
 
@@ -104,27 +102,7 @@ class EmbedStage(Stage):
         self, messages: Sequence[Message], decoders: Mapping[str, Decoder], busy: Collection[Key]
     ) -> Sorted:
         """Sort out the records that say, but for their time, what is embedded, known by their bytes."""
-        seen = [self._seen(message, decoders, busy) for message in messages]
-        known = self._embedded.again(seen)
-        return Sorted(
-            [each for each, same in zip(messages, known, strict=True) if not same],
-            [each for each, same in zip(messages, known, strict=True) if same],
-            max([time_ms for (_, _, time_ms), same in zip(seen, known, strict=True) if same], default=None),
-        )
-
-    def _seen(
-        self, message: Message, decoders: Mapping[str, Decoder], busy: Collection[Key]
-    ) -> tuple[Owner, str, int]:
-        """A message's owner, mark and time; no mark where it has to be read."""
-        key = key_of(message)
-        owner = owner_of_key(*key)
-        try:
-            apart = None if message.value is None else decoders[message.topic].apart(message.value)
-        except ContractError:
-            return owner, "", 0
-        if apart is None or key in busy or not allows(message.topic, "event_time", apart[1]):
-            return owner, "", 0
-        return owner, mark_of(message.topic, apart[0], self._encoder.identity), apart[1]
+        return recognised(messages, decoders, busy, self._embedded, self._encoder.identity)
 
     def begin(self, events: Sequence[Event]) -> Begun:
         """Find what has to be encoded; to encode it is what takes its time."""
@@ -195,8 +173,7 @@ class EmbedStage(Stage):
         state.time_ms, state.event = event.time_ms, at
         ids, identity = [chunk.id for chunk in state.chunks], self._encoder.identity
         whole = whole_fingerprint(ids, identity) if ids else ""
-        mark = "" if event.said is None else mark_of(event.topic, event.said, identity)
-        state.after = Known(event.time_ms, whole, ids, mark=mark)
+        state.after = Known(event.time_ms, whole, ids, mark=mark_of_event(event, identity))
 
     def _fresh(self, state: _State) -> list[Chunk]:
         """The chunks that must be encoded."""

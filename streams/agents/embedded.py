@@ -69,8 +69,8 @@ class Embedded:
         known, moved = [], {}
         for key, (_, mark, time_ms) in zip(keys, seen, strict=True):
             value = held[key]
-            # Chunks, at least one; nothing on its way; the mark.
-            if value is None or not mark or not value.endswith(b'"],[],"%b"]' % mark.encode()):
+            # Behind the chunks: nothing on its way, and the mark.
+            if value is None or not mark or not value.endswith(b',[],"%b"]' % mark.encode()):
                 held[key] = None
                 known.append(False)
                 continue

@@ -10,16 +10,23 @@ from typing import Any, NamedTuple
 
 from schemas.codec import Decoder
 
-__all__ = ["Begun", "Derived", "Event", "MapStage", "Message", "Outcome", "Record", "Sorted", "Stage", "key_of"]
+__all__ = [
+    "Begun",
+    "Derived",
+    "Event",
+    "Key",
+    "MapStage",
+    "Message",
+    "Outcome",
+    "Record",
+    "Sorted",
+    "Stage",
+    "key_of",
+]
 
 Record = dict[str, Any]
 Key = tuple[str, str]
 """A topic, and the key of a message of it."""
-
-
-def key_of(message: Message) -> Key:
-    """Return what a message is about: what is about the same goes in order."""
-    return message.topic, (message.key or b"").decode(errors="replace")
 
 
 @dataclass(slots=True)
@@ -36,6 +43,11 @@ class Message:
     key: bytes | None
     value: bytes | None
     headers: Any
+
+
+def key_of(message: Message) -> Key:
+    """Return what a message is about: what is about the same goes in order."""
+    return message.topic, (message.key or b"").decode(errors="replace")
 
 
 @dataclass(slots=True)

@@ -104,7 +104,7 @@ class BatchWorker:
             read = short_first(read)
         batch = Batch()
         try:
-            for part in self._parts(read):
+            for part in self._parts(read) if read or dead else ():
                 done = self._put(batch, part, dead, live)
                 dead = []
                 if not self.stage.overlaps:

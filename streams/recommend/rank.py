@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from models.recommend.candidates import Candidates, Reading, ranked
 from models.recommend.decay import EPOCH_S
-from models.recommend.records import Items, field_of, known_of
+from models.recommend.records import Items, fields_of, known_of
 from models.recommend.settings import RecommendSettings
 from streams.recommend.store import Keys
 
@@ -105,7 +105,7 @@ class Ranking:
         ]
         reading = Reading(known_of(b"".join(pieces)), uptake, popular, self._settings)
         seeds, region = reading.seeds, (told or b"").decode().partition(" ")[2]
-        commands: Commands = [("HMGET", keys.items, *map(field_of, seeds.tolist()))] if len(seeds) else []
+        commands: Commands = [("HMGET", keys.items, *fields_of(seeds))] if len(seeds) else []
         if region:
             commands.append(("HGET", keys.lists, f"region:{region}"))
         replies = (yield commands) if commands else []
@@ -115,7 +115,7 @@ class Ranking:
         favourites = {f"category {category}" if category else "every region": reading.popular}
         if region and category is None:
             favourites = {f"region {region}": reading.regional, **favourites}
-        replies = (yield [("HMGET", keys.items, *map(field_of, wanted.tolist()))]) if len(wanted) else [[]]
+        replies = (yield [("HMGET", keys.items, *fields_of(wanted))]) if len(wanted) else [[]]
         candidates = reading.candidates(Items.unpack(wanted, replies[0]))
         if not len(seeds):
             ranker = None

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.recommend.folding import Written
-from models.recommend.records import Items, field_of
+from models.recommend.records import Items, fields_of
 from streams.views.positioned import PositionedStore
 
 __all__ = ["Keys", "RecommendStore"]
@@ -59,8 +59,8 @@ class RecommendStore(PositionedStore):
 
     def items(self, products: NDArray[np.uint64]) -> Items:
         """Return the records of products, which are ascending."""
-        fields = [field_of(each) for each in products.tolist()]
-        return Items.unpack(products, self.redis.hmget(self.keys.items, fields) if fields else [])
+        found = self.redis.hmget(self.keys.items, fields_of(products)) if len(products) else []
+        return Items.unpack(products, found)
 
     def lists(self, names: Sequence[str]) -> dict[str, bytes | None]:
         """Return lists by name, None for one that is not there."""
@@ -105,7 +105,7 @@ class RecommendStore(PositionedStore):
 
     def _queue(self, pipeline: Any, written: Written) -> None:
         if written.items is not None and len(written.items.tails):
-            fields = map(field_of, written.items.products.tolist())
+            fields = fields_of(written.items.products)
             pipeline.hset(self.keys.items, mapping=dict(zip(fields, written.items.pack(), strict=True)))
         if written.lists:
             pipeline.hset(self.keys.lists, mapping=dict(written.lists))

@@ -299,16 +299,23 @@ def test_a_record_that_says_what_the_one_before_said_is_known_and_its_time_count
     assert sort(EmbedStage(Counting("2"), Embedded(redis)), one[8]) == [False]
 
 
-def test_what_has_no_chunks_or_some_on_their_way_is_read(redis):
+def test_what_may_be_on_its_way_since_a_crash_is_read(redis):
     embedded, key, first = Embedded(redis), uuid.uuid4().hex, 1_500_000_000_000
     stage, owner = EmbedStage(Counting(), embedded), Owner("document", key)
     through(stage, event(0, key, document(key, TEXTS[0], first)))
     (held,) = embedded.read([owner])
     embedded.write([(owner, held._replace(maybe=["0" * 32]))])  # as a crash leaves it
     assert sort(stage, document(key, TEXTS[0], first + 1)) == [False]
-    gone = document(key, TEXTS[0], first + 2, deleted=True)
-    through(stage, event(1, key, gone))
-    assert sort(stage, gone) == [False]
+    through(stage, event(1, key, document(key, TEXTS[0], first + 1)))
+    assert sort(stage, document(key, TEXTS[0], first + 2)) == [True]
+
+
+def test_a_deleted_one_that_comes_again_is_known_to_have_nothing(redis):
+    stage, key, first = EmbedStage(Counting(), Embedded(redis)), uuid.uuid4().hex, 1_500_000_000_000
+    through(stage, event(0, key, document(key, TEXTS[0], first)))
+    through(stage, event(1, key, document(key, TEXTS[0], first + 1, deleted=True)))
+    assert sort(stage, document(key, TEXTS[0], first + 2, deleted=True)) == [True]
+    assert sort(stage, document(key, TEXTS[0], first + 3)) == [False]
 
 
 def test_what_cannot_be_told_from_its_bytes_is_read(redis):

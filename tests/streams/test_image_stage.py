@@ -11,13 +11,17 @@ from PIL import Image
 from redis import Redis
 
 from connectors.images import ImageSource
+from models.embedding import Owner
 from models.encoding import EncoderError, EncoderFolder, Picture
 from models.image import OnnxImageEncoder, image_encoder
 from models.settings import ImageSettings
+from schemas.catalogue import topic
+from schemas.codec import Decoder
+from schemas.codec import Encoder as Encode
 from schemas.validate import problems
 from streams.agents.embedded import Embedded
 from streams.agents.images import ImageStage
-from streams.agents.stage import Event
+from streams.agents.stage import Event, Message
 
 pytestmark = pytest.mark.services
 
@@ -116,6 +120,34 @@ def test_a_picture_is_encoded_once_and_only_a_new_address_is_fetched(encoder, re
     assert (late.name, late.derived) == ("superseded", ())
     (none,) = through(stage_of(counted, redis, pictures), event(4, key, None, 4))
     assert [(each.key, each.record) for each in none.derived] == [(record["chunk_id"], None)]
+
+
+@pytest.mark.parametrize("name", ["red", None])
+def test_a_record_that_says_the_same_again_is_known_and_not_read(encoder, redis, pictures, name):
+    encode, decoder = (
+        Encode("products", 7).encode,
+        Decoder.of_topic("products", lambda _: topic("products").schema),
+    )
+    key, first = uuid.uuid4().hex, 1_500_000_000_000
+    address = name and f"file://{pictures}/{name}.png"
+    record = {each["name"]: None for each in topic("products").schema["fields"]} | {
+        "product_id": key, "name": "n", "category": "c", "image_url": address, "deleted": False,
+    }  # fmt: skip
+
+    def known(**more):
+        value = encode(record | more)
+        message = Message("products", 0, 0, first, key.encode(), value, ())
+        return stage.recognise([message], {"products": decoder}, ()).known == [message]
+
+    stage = stage_of(encoder, redis, pictures)
+    assert not known(event_time=first)
+    said, _ = decoder.apart(encode(record | {"event_time": first}))
+    through(stage, Event("products", 0, 0, key, record | {"event_time": first}, first, 100, said))
+    assert known(event_time=first + 2)
+    assert not known(event_time=first + 1)
+    assert not known(event_time=first + 3, price=2.0)  # it is read, and its address known
+    assert not known(event_time=first + 3, deleted=True)
+    assert Embedded(redis, "image").read([Owner("product", key)])[0].time_ms == first + 2
 
 
 def test_a_bad_picture_is_a_dead_letter_and_the_others_go_on(encoder, redis, pictures):
