@@ -324,7 +324,8 @@ class Supervisor:
             return
         status = child.exit_status
         if status is None:
-            if child.state == "starting" and child.restarts:
+            # Who started it for the first time waits for it, but for what is over by itself.
+            if child.state == "starting" and (child.restarts or child.once):
                 child.is_ready()
             return
         if status == 0 and child.once:

@@ -89,6 +89,24 @@ def test_a_process_gets_the_resolved_addresses(running: Supervisor, tmp_path: Pa
     eventually(lambda: child.state == "done")
 
 
+def test_what_nobody_waits_for_is_ready_while_it_works_and_done_when_it_is_over(
+    running: Supervisor, tmp_path: Path
+) -> None:
+    begun, over = tmp_path / "begun", tmp_path / "over"
+    code = f"""
+        import pathlib, time
+        pathlib.Path({str(begun)!r}).touch()
+        while not pathlib.Path({str(over)!r}).exists():
+            time.sleep(0.05)
+    """
+    argv = [sys.executable, "-c", textwrap.dedent(code)]
+    child = running.start_process("player", argv, begun.exists, once=True, wait_s=0)
+    eventually(lambda: child.state == "ready")
+    over.touch()
+    eventually(lambda: child.state == "done")
+    assert child.restarts == 0
+
+
 def test_two_runs_on_one_folder_are_refused(running: Supervisor) -> None:
     with (
         pytest.raises(DataFolderBusyError, match=f"used by another run .pid {os.getpid()}"),
