@@ -12,7 +12,10 @@ from pathlib import Path
 
 import httpx
 
-ABSENT = "no Weaviate: put weaviate-server on the path, or name it in WEAVIATE_SERVER"
+ABSENT = (
+    "no package brings a Weaviate server; `go install` builds one (tests/weaviate_server.py): put "
+    "weaviate-server on the path, or name it in WEAVIATE_SERVER"
+)
 
 
 def binary() -> str | None:

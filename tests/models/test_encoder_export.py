@@ -28,7 +28,7 @@ pytestmark = [
     pytest.mark.timeout(1_500),
     pytest.mark.skipif(
         not ((HOUSE / ".venv-encoders" / ".dealeriq").exists() or os.environ.get("TEST_EXPORTS")),
-        reason="needs 6 GB of packages; TEST_EXPORTS=1 installs them",
+        reason="exporting needs torch and more, 6 GB that nothing else installs; TEST_EXPORTS=1 installs them",
     ),
 ]
 TEXTS = ["Brake pads for the front axle", "a tin of paint", "", "where is my order " * 40]
