@@ -1,7 +1,7 @@
 """From a record to what an encoder reads: cleaned texts in chunks, each named by its content."""
 
 from models.embedding.chunks import CHUNKER, Chunk, NoTextError, fingerprint, whole_fingerprint
-from models.embedding.owners import OWNERS, Owner, OwnerKind, mark_of, owner_of_key, split
+from models.embedding.owners import OWNERS, Owner, OwnerKind, mark_of, marked, owner_of_key, split
 
 __all__ = [
     "CHUNKER",
@@ -12,6 +12,7 @@ __all__ = [
     "OwnerKind",
     "fingerprint",
     "mark_of",
+    "marked",
     "owner_of_key",
     "split",
     "whole_fingerprint",

@@ -15,9 +15,11 @@ from xxhash import xxh3_128_hexdigest
 
 from models.embedding.chunks import CHUNKER, Chunk, chunk_document, chunk_text
 from schemas.catalogue import topic
+from schemas.codec import Decoder
 from schemas.errors import ContractError
+from schemas.validate import allows
 
-__all__ = ["OWNERS", "Owner", "OwnerKind", "mark_of", "owner_of_key", "split"]
+__all__ = ["OWNERS", "Owner", "OwnerKind", "mark_of", "marked", "owner_of_key", "split"]
 
 Record = Mapping[str, Any]
 
@@ -66,6 +68,18 @@ def mark_of(topic_name: str, said: bytes, encoder: str) -> str:
     A record of the mark of one that was split before, under the same key, has the same chunks and fields.
     """
     return xxh3_128_hexdigest(_salt(topic_name, encoder) + said)
+
+
+def marked(topic_name: str, decoder: Decoder, value: bytes | None, encoder: str) -> tuple[str, int]:
+    """Return the mark of a record and its event time, ms, as its bytes tell them; an empty mark where it has to
+    be read. The time holds where another record of this mark was read, and its own was what its bytes told.
+
+    Raises UndecodableError for bytes that are of no schema.
+    """
+    apart = None if value is None else decoder.apart(value)
+    if apart is None or not allows(topic_name, "event_time", apart[1]):
+        return "", 0
+    return mark_of(topic_name, apart[0], encoder), apart[1]
 
 
 @cache

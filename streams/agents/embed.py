@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
@@ -22,22 +22,11 @@ from models.embedding import (
 from models.embedding.topics import FIRST
 from models.encoding import Vectors
 from models.text import Encoder, EncoderUnavailableError
-from schemas.codec import Decoder
 from schemas.errors import ContractError
 from schemas.ids import event_id
 from streams.agents.embedded import Embedded, Known
-from streams.agents.recognising import mark_of_event, recognised
-from streams.agents.stage import (
-    Begun,
-    Derived,
-    Event,
-    Key,
-    Message,
-    Outcome,
-    Record,
-    Sorted,
-    Stage,
-)
+from streams.agents.recognising import KnownByBytes
+from streams.agents.stage import Begun, Derived, Event, Outcome, Record, Stage
 from streams.metrics import REGISTRY
 
 __all__ = ["EmbedStage"]
@@ -77,7 +66,6 @@ class EmbedStage(Stage):
     retried = (RedisError, EncoderUnavailableError)
     takes_tombstones = True
     refreshed = True
-    recognises = True
     most_bytes = 262_144
     overlaps = True  # nothing but what is known of its owners is read and written
     wanted_s = 0.5  # its vectors are out, and an edit is found, before a backlog is through
@@ -92,17 +80,12 @@ class EmbedStage(Stage):
     ) -> None:
         self._encoder, self._embedded, self.at_once = encoder, embedded, at_once
         self.target, self.name = target, name
+        self.recogniser = KnownByBytes(embedded, encoder.identity)
 
     def derive(self, events: Sequence[Event]) -> Sequence[Outcome]:
         """Return the vectors and tombstones that bring each owner's chunks up to its newest event."""
         begun = self.begin(events)
         return begun.outcomes(begun.derive())
-
-    def recognise(
-        self, messages: Sequence[Message], decoders: Mapping[str, Decoder], busy: Collection[Key]
-    ) -> Sorted:
-        """Sort out the records that say, but for their time, what is embedded, known by their bytes."""
-        return recognised(messages, decoders, busy, self._embedded, self._encoder.identity)
 
     def begin(self, events: Sequence[Event]) -> Begun:
         """Find what has to be encoded; to encode it is what takes its time."""
@@ -173,7 +156,7 @@ class EmbedStage(Stage):
         state.time_ms, state.event = event.time_ms, at
         ids, identity = [chunk.id for chunk in state.chunks], self._encoder.identity
         whole = whole_fingerprint(ids, identity) if ids else ""
-        state.after = Known(event.time_ms, whole, ids, mark=mark_of_event(event, identity))
+        state.after = Known(event.time_ms, whole, ids, mark=event.mark)
 
     def _fresh(self, state: _State) -> list[Chunk]:
         """The chunks that must be encoded."""

@@ -63,9 +63,8 @@ class Embedded:
         """
         keys = [self._key(owner) for owner, _, _ in seen]
         distinct = list(dict.fromkeys(keys))
-        held: dict[str, bytes | None] = {}
-        if distinct:
-            held.update(zip(distinct, self._redis.mget(distinct), strict=True))
+        found = self._redis.mget(distinct) if distinct else []
+        held: dict[str, bytes | None] = dict(zip(distinct, found, strict=True))
         known, moved = [], {}
         for key, (_, mark, time_ms) in zip(keys, seen, strict=True):
             value = held[key]

@@ -8,7 +8,7 @@ pictures have it, and a catalogue that is sent again costs a look-up for each pr
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -18,12 +18,11 @@ from redis.exceptions import RedisError
 from connectors.images import ImageSource, ImagesUnavailableError
 from models.embedding import Owner
 from models.image import ImageEncoder, Pixels
-from schemas.codec import Decoder
 from schemas.errors import ContractError
 from schemas.ids import event_id
 from streams.agents.embedded import Embedded, Known
-from streams.agents.recognising import mark_of_event, recognised
-from streams.agents.stage import Derived, Event, Key, Message, Outcome, Sorted, Stage
+from streams.agents.recognising import KnownByBytes
+from streams.agents.stage import Derived, Event, Outcome, Stage
 from streams.metrics import REGISTRY
 
 __all__ = ["ImageStage", "chunk_of", "of_address"]
@@ -83,19 +82,13 @@ class ImageStage(Stage):
     retried = (RedisError, ImagesUnavailableError)
     takes_tombstones = True
     refreshed = True
-    recognises = True
 
     def __init__(
         self, encoder: ImageEncoder, embedded: Embedded, source: ImageSource, fetchers: int = 8
     ) -> None:
         self._encoder, self._embedded, self._source = encoder, embedded, source
+        self.recogniser = KnownByBytes(embedded, encoder.identity)
         self._pool = ThreadPoolExecutor(fetchers, thread_name_prefix="image")
-
-    def recognise(
-        self, messages: Sequence[Message], decoders: Mapping[str, Decoder], busy: Collection[Key]
-    ) -> Sorted:
-        """Sort out the records that say, but for their time, what was said when their picture was looked at."""
-        return recognised(messages, decoders, busy, self._embedded, self._encoder.identity)
 
     def derive(self, events: Sequence[Event]) -> Sequence[Outcome]:
         """Return the vectors and tombstones that bring each product's picture up to its newest event."""
@@ -146,12 +139,12 @@ class ImageStage(Stage):
         if address is None:
             there = [*before.chunks, *before.maybe] if before is not None else []
             follows = [self._tombstone(state, each, event) for each in dict.fromkeys(there)]
-            memo = None if record is None else self._known(event, "", [])
+            memo = None if record is None else Known(event.time_ms, "", [], mark=event.mark)
             name = "deleted" if follows or record is None or record["deleted"] else "unchanged"
             outcomes[at] = Outcome(name, follows, memo=(state.owner, memo))
             return None
         if before is not None and before.chunks and before.fingerprint.startswith(f"{self._mark(address)}:"):
-            memo = self._known(event, before.fingerprint, before.chunks)
+            memo = Known(event.time_ms, before.fingerprint, before.chunks, mark=event.mark)
             outcomes[at] = Outcome("unchanged", memo=(state.owner, memo))
             return None
         return str(address)
@@ -169,7 +162,7 @@ class ImageStage(Stage):
                 mark = event_id("embedding", hashlib.sha256(held).hexdigest(), self._encoder.identity)
                 whole = f"{self._mark(address)}:{mark}"
                 if state.before and state.before.chunks and state.before.fingerprint.endswith(f":{mark}"):
-                    memo = self._known(events[at], whole, state.before.chunks)
+                    memo = Known(events[at].time_ms, whole, state.before.chunks, mark=events[at].mark)
                     outcomes[at] = Outcome("unchanged", memo=(state.owner, memo))
                     continue
                 fresh.append(_Picture(state, at, whole, mark, self._encoder.read(held)))
@@ -181,12 +174,9 @@ class ImageStage(Stage):
         for each, vector in zip(fresh, vectors, strict=True):
             event, chunk = events[each.at], chunk_of(each.state.owner)
             derived = self._embedding(each, event, chunk, vector.astype("<f4").tobytes())
-            memo = self._known(event, each.whole, [chunk])
+            memo = Known(event.time_ms, each.whole, [chunk], mark=event.mark)
             outcomes[each.at] = Outcome("encoded", [derived], memo=(each.state.owner, memo))
         return refused
-
-    def _known(self, event: Event, whole: str, chunks: Sequence[str]) -> Known:
-        return Known(event.time_ms, whole, chunks, mark=mark_of_event(event, self._encoder.identity))
 
     def _mark(self, address: str) -> str:
         return of_address(address, self._encoder.identity)

@@ -4,51 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from models.embedding import Owner, mark_of, owner_of_key
+from models.embedding import marked, owner_of_key
 from schemas.codec import Decoder
 from schemas.errors import ContractError
-from schemas.validate import allows
 from streams.agents.embedded import Embedded
-from streams.agents.stage import Event, Key, Message, Sorted, key_of
+from streams.agents.stage import Key, Message, Recogniser, Sorted, key_of
 
-__all__ = ["mark_of_event", "recognised"]
-
-
-def recognised(
-    messages: Sequence[Message],
-    decoders: Mapping[str, Decoder],
-    busy: Collection[Key],
-    embedded: Embedded,
-    encoder: str,
-) -> Sorted:
-    """Sort out the records that an encoder has nothing to do for, and keep their times.
-
-    `busy` are keys of what is on its way, whose messages are left to be read. Raises what Redis raises.
-    """
-    seen = [_seen(message, decoders, busy, encoder) for message in messages]
-    known = embedded.again(seen)
-    return Sorted(
-        [each for each, same in zip(messages, known, strict=True) if not same],
-        [each for each, same in zip(messages, known, strict=True) if same],
-        max([time_ms for (_, _, time_ms), same in zip(seen, known, strict=True) if same], default=None),
-    )
+__all__ = ["KnownByBytes"]
 
 
-def mark_of_event(event: Event, encoder: str) -> str:
-    """Return the mark by which a record that says the same is recognised; empty where none can be."""
-    return "" if event.said is None else mark_of(event.topic, event.said, encoder)
+class KnownByBytes(Recogniser):
+    """Knows the records of owners for which the encoder of this identity has nothing to do."""
 
+    def __init__(self, embedded: Embedded, encoder: str) -> None:
+        self._embedded, self._encoder = embedded, encoder
 
-def _seen(
-    message: Message, decoders: Mapping[str, Decoder], busy: Collection[Key], encoder: str
-) -> tuple[Owner, str, int]:
-    """A message's owner, mark and time; no mark where it has to be read."""
-    key = key_of(message)
-    owner = owner_of_key(*key)
-    try:
-        apart = None if message.value is None else decoders[message.topic].apart(message.value)
-    except ContractError:
-        return owner, "", 0
-    if apart is None or key in busy or not allows(message.topic, "event_time", apart[1]):
-        return owner, "", 0
-    return owner, mark_of(message.topic, apart[0], encoder), apart[1]
+    def mark(self, message: Message, decoder: Decoder) -> tuple[str, int]:
+        """Return a message's mark and time."""
+        try:
+            return marked(message.topic, decoder, message.value, self._encoder)
+        except ContractError:  # who reads it says so
+            return "", 0
+
+    def sort(
+        self, messages: Sequence[Message], decoders: Mapping[str, Decoder], busy: Collection[Key]
+    ) -> Sorted:
+        """Sort out what is known, and keep its times; raises what Redis raises."""
+        seen = []
+        for message in messages:
+            key = key_of(message)
+            mark, time_ms = ("", 0) if key in busy else self.mark(message, decoders[message.topic])
+            seen.append((owner_of_key(*key), mark, time_ms))
+        known = self._embedded.again(seen)
+        return Sorted(
+            [each for each, same in zip(messages, known, strict=True) if not same],
+            [each for each, same in zip(messages, known, strict=True) if same],
+            max([time_ms for (_, _, time_ms), same in zip(seen, known, strict=True) if same], default=None),
+        )

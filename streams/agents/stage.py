@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from schemas.codec import Decoder
 
@@ -18,6 +18,7 @@ __all__ = [
     "MapStage",
     "Message",
     "Outcome",
+    "Recogniser",
     "Record",
     "Sorted",
     "Stage",
@@ -55,8 +56,8 @@ class Event:
     """One event as a stage sees it: decoded and within its topic's bounds.
 
     `record` is None for a tombstone. `time_ms` is the event time; a tombstone has the time of its envelope,
-    else the time at which it was produced. `size` is the length of its value in bytes. `said` is all that the
-    record says but for its time, as bytes, where that can be told (`Decoder.apart`) and the stage `recognises`.
+    else the time at which it was produced. `size` is the length of its value in bytes. `mark` is that by which
+    the stage's recogniser would know another record that says the same, empty where it could not.
     """
 
     topic: str
@@ -66,7 +67,7 @@ class Event:
     record: Record | None
     time_ms: int
     size: int = 0
-    said: bytes | None = None
+    mark: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +121,21 @@ class Sorted(NamedTuple):
     newest: int | None = None
 
 
+class Recogniser(Protocol):
+    """Tells what says nothing new by its bytes, so that it is not even read."""
+
+    def mark(self, message: Message, decoder: Decoder) -> tuple[str, int]:
+        """Return what tells what a message says, empty where it has to be read, and its event time, ms."""
+
+    def sort(
+        self, messages: Sequence[Message], decoders: Mapping[str, Decoder], busy: Collection[Key]
+    ) -> Sorted:
+        """Sort out what says nothing new, and see it through, before the rest is read; may repeat.
+
+        `busy` are keys of events that are on their way: what else says the same as they did is not known yet.
+        """
+
+
 class Stage(ABC):
     """A function on a batch, hosted by an agent.
 
@@ -129,7 +145,7 @@ class Stage(ABC):
     a dead letter; an error in `retried` (a service that is down) is tried again with backoff and loses nothing.
 
     `refreshed`: whether another encoder may make anew what records did not change.
-    `recognises`: whether `recognise` may tell what says nothing new, so that it need not be read.
+    `recogniser`: tells what says nothing new, where that may be told without reading it.
     `takes_tombstones`: whether `derive` is given tombstones; else they are counted and passed over.
     `most_bytes`: of values handled together; a larger batch is handled in parts.
     `wanted_s`: how long such a part is to take, s; what is in it is out when it is through. What is short is
@@ -144,7 +160,7 @@ class Stage(ABC):
     retried: tuple[type[Exception], ...] = ()
     takes_tombstones = False
     refreshed = False
-    recognises = False
+    recogniser: Recogniser | None = None
     most_bytes: int | None = None
     wanted_s: float | None = None
     overlaps = False
@@ -153,15 +169,6 @@ class Stage(ABC):
     @abstractmethod
     def derive(self, events: Sequence[Event]) -> Sequence[Outcome]:
         """Return one outcome for each event, in order."""
-
-    def recognise(
-        self, messages: Sequence[Message], decoders: Mapping[str, Decoder], busy: Collection[Key]
-    ) -> Sorted:
-        """Sort out what says nothing new, and see it through, before the rest is read; may repeat.
-
-        `busy` are keys of events that are on their way: what else says the same as they did is not known yet.
-        """
-        return Sorted(messages)
 
     def begin(self, events: Sequence[Event]) -> Begun:
         """Begin `derive`, for a host with time to do so beside other work; what is slow is left for later."""

@@ -88,8 +88,7 @@ class BatchWorker:
         if self._encoder is None:
             ids = self._retrying(lambda: self._registry.register_all([self.stage.target]))
             self._encoder = Encoder(self.stage.target, ids[f"{self.stage.target}-value"])
-        if self.stage.recognises:
-            messages = self._recognised(messages, live)
+        messages = self._recognised(messages, live)
         dead: list[tuple[Message, str]] = []
         read: list[Task] = []
         for message in messages:
@@ -103,8 +102,10 @@ class BatchWorker:
         if self.stage.wanted_s is not None:
             read = short_first(read)
         batch = Batch()
+        if not read and not dead:  # nothing that would have to wait for what is being derived
+            return self._line.end(batch)
         try:
-            for part in self._parts(read) if read or dead else ():
+            for part in self._parts(read):
                 done = self._put(batch, part, dead, live)
                 dead = []
                 if not self.stage.overlaps:
@@ -123,15 +124,18 @@ class BatchWorker:
         decoder = self._decoders[topic]
         record = valid(topic, self._retrying(lambda: decoder.decode(value)))
         event = Event(*where, record, record["event_time"], len(value))
-        if self.stage.recognises and (apart := decoder.apart(value)) is not None:
-            said, time_ms = apart
-            event.said = said if time_ms == event.time_ms else None  # it may stand elsewhere, or otherwise
+        if self.stage.recogniser is not None:
+            mark, time_ms = self.stage.recogniser.mark(message, decoder)
+            event.mark = mark if time_ms == event.time_ms else ""  # it may stand elsewhere, or otherwise
         return event
 
     def _recognised(self, messages: Sequence[Message], live: bool) -> Sequence[Message]:
         """Return what is left to be read, and count the rest."""
+        recogniser = self.stage.recogniser
+        if recogniser is None:
+            return messages
         left, known, newest = self._retrying(
-            lambda: self.stage.recognise(messages, self._decoders, self._line.busy())
+            lambda: recogniser.sort(messages, self._decoders, self._line.busy())
         )
         if known:
             self._meters.count("unchanged", len(known))

@@ -31,58 +31,55 @@ class Guards:
 
     def __init__(self, index: VectorIndex) -> None:
         self._index = index
-        self._kept: dict[str, Guard] | None = None
-        self._segments: dict[str, list[str]] = {}  # the owners in each, by its place
-        self._where: dict[str, str] = {}  # the segment of what is kept of an owner
+        self._kept: dict[str, tuple[Guard, str]] | None = None  # and the place of the segment that holds it
+        self._sizes: dict[str, int] = {}  # of the segments, by their places
 
     def __len__(self) -> int:
         return len(self._read())
 
     def of(self, owner: str) -> Guard | None:
         """Return an owner's guard; None where its entry says all."""
-        return self._read().get(owner)
+        found = self._read().get(owner)
+        return None if found is None else found[0]
 
     def put(self, guards: Mapping[str, Guard]) -> None:
         """Store the guards of some owners; what was stored is known only then."""
         if not guards:
             return
         kept = self._read()
-        if len(self._segments) >= _MOST:
+        if len(self._sizes) >= _MOST:
             self._merge(kept)
-        self._write(guards)
-        kept.update(guards)
+        self._write(kept, guards)
 
     def forget(self, owners: Iterable[str]) -> None:
         """Leave the guards of owners out from now on: their entries say as much."""
         kept = self._read()
         for owner in owners:
             kept.pop(owner, None)
-            self._where.pop(owner, None)
 
-    def _read(self) -> dict[str, Guard]:
+    def _read(self) -> dict[str, tuple[Guard, str]]:
         if self._kept is None:
-            kept: dict[str, Guard] = {}
+            kept: dict[str, tuple[Guard, str]] = {}
             for place, entry in self._index.get(_PLACES).items():
                 found = orjson.loads(entry.fields["state"])
-                self._segments[place] = list(found)
+                self._sizes[place] = len(found)
                 for owner, (time_ms, offset) in found.items():
-                    if owner not in kept or offset > kept[owner][1]:
-                        kept[owner], self._where[owner] = (time_ms, offset), place
+                    if owner not in kept or offset > kept[owner][0][1]:
+                        kept[owner] = (time_ms, offset), place
             self._kept = kept
         return self._kept
 
-    def _merge(self, kept: Mapping[str, Guard]) -> None:
+    def _merge(self, kept: dict[str, tuple[Guard, str]]) -> None:
         """Make one of the smallest segments; what another holds, or an entry, is left out."""
-        some = sorted(self._segments, key=lambda each: len(self._segments[each]))[:_TOGETHER]
-        where = self._where.get
-        owners = [owner for place in some for owner in self._segments[place] if where(owner) == place]
-        self._write({owner: kept[owner] for owner in owners})
+        some = sorted(self._sizes, key=lambda each: self._sizes[each])[:_TOGETHER]
+        among = frozenset(some)
+        self._write(kept, {owner: guard for owner, (guard, place) in kept.items() if place in among})
         self._index.delete(some)
         for place in some:
-            del self._segments[place]
+            del self._sizes[place]
 
-    def _write(self, guards: Mapping[str, Guard]) -> None:
-        place = next(each for each in _PLACES if each not in self._segments)
+    def _write(self, kept: dict[str, tuple[Guard, str]], guards: Mapping[str, Guard]) -> None:
+        place = next(each for each in _PLACES if each not in self._sizes)
         self._index.put([Entry(place, {"state": orjson.dumps(guards).decode()})])
-        self._segments[place] = list(guards)
-        self._where.update(dict.fromkeys(guards, place))
+        self._sizes[place] = len(guards)
+        kept.update((owner, (guard, place)) for owner, guard in guards.items())

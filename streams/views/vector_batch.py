@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from connectors.vectors import Kinds
-from models.embedding import OWNERS, Owner, mark_of, owner_of_key
+from models.embedding import OWNERS, Owner, marked, owner_of_key
 from models.embedding.topics import TOPICS
 from models.search.fields import GIVES
 from schemas.codec import Decoder
 from schemas.errors import ContractError
-from schemas.validate import allows, valid
+from schemas.validate import valid
 from streams.metrics import StageMeters
 from streams.views.guards import Guard
 from streams.views.vector_fold import OwnerState
@@ -115,22 +115,15 @@ class BatchReader:
 
     def _owner(self, batch: Batch, read: set[Owner], message: Any, name: str, key: str) -> None:
         owner, value, offset = owner_of_key(name, key), message.value(), message.offset()
-        apart = None if value is None else self._decoders[name].apart(value)
-        mark = "" if apart is None else mark_of(name, apart[0], GIVES)
+        mark, time_ms = marked(name, self._decoders[name], value, GIVES)
         last = self._last.get(owner)
-        if (
-            apart is not None
-            and last is not None
-            and last.mark == mark
-            and owner not in read
-            and allows(name, "event_time", apart[1])
-        ):
+        if mark and last is not None and last.mark == mark and owner not in read:
             guard = batch.same.get(owner, (last.time_ms, last.offset))
-            if apart[1] >= guard[0] and offset > guard[1]:
-                batch.same[owner] = apart[1], offset
+            if time_ms >= guard[0] and offset > guard[1]:
+                batch.same[owner] = time_ms, offset
             return
         record = self._record(name, value)
-        if record is not None and apart is not None and record["event_time"] != apart[1]:
+        if record is not None and record["event_time"] != time_ms:
             mark = ""
         batch.records.append(OwnerRecord(name, owner, record, offset, mark))
         read.add(owner)

@@ -17,7 +17,7 @@ from connectors.settings import RegistrySettings
 from schemas.codec import Encoder
 from streams.agents.chats import ChatStage
 from streams.agents.settings import AgentSettings
-from streams.agents.stage import Derived, MapStage
+from streams.agents.stage import Derived, MapStage, Sorted
 from streams.agents.worker import BatchWorker, StoppedError
 from streams.labels.label import label_of
 from streams.metrics import RECORDS, StageMeters
@@ -277,6 +277,38 @@ def test_a_part_about_the_same_waits_for_the_one_before(world):
     first, then, *_ = stage.notes
     assert (first, then) == (("derived", "a"), ("after", "a"))
     assert sorted(stage.notes[2:]) == [("after", "a"), ("after", "b"), ("derived", "a"), ("derived", "b")]
+
+
+@pytest.mark.services
+def test_what_says_nothing_new_waits_for_no_part_that_is_derived(world):
+    class Known:
+        """Knows every message but the first, and notes whose events are on their way."""
+
+        def mark(self, message, decoder):
+            return "", 0
+
+        def sort(self, messages, decoders, busy):
+            stage.busy.append({key[-1] for _, key in busy})
+            known = [each for each in messages if not each.key.endswith(b"-a")]
+            return Sorted([each for each in messages if each not in known], known, 1 if known else None)
+
+    class Waiting(Slow):
+        name, recogniser, busy = "waiting", Known(), []
+
+        def handle(self, records):
+            assert self.go.wait(20)
+            return Picky.handle(self, records)
+
+    stage = Waiting()
+    worker = world.worker(stage)
+    first = worker.begin([world.keyed("a", 1)])
+    seen = [worker.begin([world.keyed("b", at)]) for at in range(2, 7)]  # more than there is room for parts
+    assert stage.busy == [set(), *[{"a"}] * 5]
+    assert not any(each.done() for each in (first, *seen))  # what came before is acknowledged before
+    stage.go.set()
+    for each in (first, *seen):
+        each.result(20)
+    assert stage.notes == [("after", "a")]
 
 
 @pytest.mark.services

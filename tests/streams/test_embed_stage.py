@@ -12,7 +12,7 @@ from redis import Redis
 from connectors.kafka import ensure_topics, producer
 from connectors.registry import Registry
 from connectors.whole import WholeTopic
-from models.embedding import NoTextError, Owner, split
+from models.embedding import NoTextError, Owner, marked, split
 from models.text import Encoder, EncoderUnavailableError
 from schemas.catalogue import topic
 from schemas.codec import Decoder
@@ -85,11 +85,11 @@ def message(offset, key, record):
 
 def event(offset, key, record, time_ms=1_500_000_000_000):
     """As the worker hands it over."""
-    said = None
+    mark = ""
     if record is not None:
         time_ms = record["event_time"]
-        said = (DECODER.apart(ENCODE(record)) or (None, 0))[0]
-    return Event("documents", 0, offset, key, record, time_ms, 100, said)
+        mark, _ = marked("documents", DECODER, ENCODE(record), Counting().identity)
+    return Event("documents", 0, offset, key, record, time_ms, 100, mark)
 
 
 class Topic:
@@ -273,7 +273,7 @@ def test_what_says_the_same_is_encoded_once_and_belongs_to_each(redis):
 def sort(stage, *records, busy=()):
     """What the stage says of documents, in order: whether each is known."""
     messages = [message(at, each["document_id"], each) for at, each in enumerate(records)]
-    left, known, newest = stage.recognise(messages, DECODERS, busy)
+    left, known, newest = stage.recogniser.sort(messages, DECODERS, busy)
     assert sorted([*left, *known], key=lambda each: each.offset) == messages
     assert newest == max((records[each.offset]["event_time"] for each in known), default=None)
     return [each in known for each in messages]
@@ -325,7 +325,7 @@ def test_what_cannot_be_told_from_its_bytes_is_read(redis):
     assert sort(stage, old) == [False]
     wrong = message(0, key, document(key, TEXTS[0], first))
     wrong.value = b"not a record"
-    assert stage.recognise([wrong, message(1, key, None)], DECODERS, ()).known == []
+    assert stage.recogniser.sort([wrong, message(1, key, None)], DECODERS, ()).known == []
 
 
 def test_what_is_recognised_while_other_parts_are_on_their_way_ends_as_the_newest_events_do(redis):
@@ -367,7 +367,7 @@ def recognised(redis, seed):
             continue
         batch = range(read, min(read + rng.randrange(1, 6), len(events)))
         busy = {("documents", each.key) for each in on_the_way[0]} if on_the_way else set()
-        left, known, _ = stage.recognise([message(at, *records[at]) for at in batch], DECODERS, busy)
+        left, known, _ = stage.recogniser.sort([message(at, *records[at]) for at in batch], DECODERS, busy)
         known_ones += len(known)
         wait = rng.random() < 0.5 or any((each.topic, each.key.decode()) in busy for each in left)
         if wait and not finish():

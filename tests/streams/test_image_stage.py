@@ -11,7 +11,7 @@ from PIL import Image
 from redis import Redis
 
 from connectors.images import ImageSource
-from models.embedding import Owner
+from models.embedding import Owner, marked
 from models.encoding import EncoderError, EncoderFolder, Picture
 from models.image import OnnxImageEncoder, image_encoder
 from models.settings import ImageSettings
@@ -137,12 +137,12 @@ def test_a_record_that_says_the_same_again_is_known_and_not_read(encoder, redis,
     def known(**more):
         value = encode(record | more)
         message = Message("products", 0, 0, first, key.encode(), value, ())
-        return stage.recognise([message], {"products": decoder}, ()).known == [message]
+        return stage.recogniser.sort([message], {"products": decoder}, ()).known == [message]
 
     stage = stage_of(encoder, redis, pictures)
     assert not known(event_time=first)
-    said, _ = decoder.apart(encode(record | {"event_time": first}))
-    through(stage, Event("products", 0, 0, key, record | {"event_time": first}, first, 100, said))
+    mark, _ = marked("products", decoder, encode(record | {"event_time": first}), encoder.identity)
+    through(stage, Event("products", 0, 0, key, record | {"event_time": first}, first, 100, mark))
     assert known(event_time=first + 2)
     assert not known(event_time=first + 1)
     assert not known(event_time=first + 3, price=2.0)  # it is read, and its address known
