@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from models.encoding.contract import EncoderError
-from models.providers import Provider, providers
+from models.providers import Provider, session_on
 
 __all__ = ["open_session"]
 
@@ -25,6 +25,6 @@ def open_session(model: Path, threads: int, provider: Provider = "auto") -> Any:
     options.enable_mem_pattern = False
     options.log_severity_level = 3
     try:
-        return onnxruntime.InferenceSession(str(model), options, providers=providers(provider))
+        return session_on(provider, str(model), options)
     except Exception as error:
         raise EncoderError(f"{model} is not an ONNX model that runs here: {error}") from error

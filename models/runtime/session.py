@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from models.artifact import ArtifactError, Description, load
 from models.inputs import InputsError, assemble
 from models.oip.call import TensorInfo
-from models.providers import providers
+from models.providers import session_on
 from models.settings import RuntimeSettings
 
 __all__ = ["RuntimeSettings", "Session"]
@@ -44,7 +44,7 @@ class Session:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
         try:
-            self._session = onnxruntime.InferenceSession(onnx, options, providers=providers(settings.provider))
+            self._session = session_on(settings.provider, onnx, options)
         except Exception as error:
             raise ArtifactError(f"the ONNX file in {folder} does not run here: {error}") from error
         self._check()
