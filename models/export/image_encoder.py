@@ -23,6 +23,8 @@ __all__ = ["CARRIED", "export_image", "export_pair", "parity_images"]
 CARRIED = "efficientnet-lite0"
 """The model that a package brings; ImageNet's classes, 1280 numbers before the last layer."""
 _SIDE, _AROUND = 224, 256
+_WHOLE_FROM = 384
+"""From this side on ConvNeXt's processor, as transformers has it, cuts nothing off."""
 
 
 def parity_images() -> list[bytes]:
@@ -200,13 +202,15 @@ def _transformers(source: str) -> tuple[Any, Picture, Callable[[Any], Any]]:
     return Features().eval(), part, prepare
 
 
-def _processor(source: str) -> tuple[Picture, Callable[[Any], Any]]:
-    """What the model's own processor does to a picture, and the processor itself."""
-    from transformers import AutoImageProcessor
-
-    processor = AutoImageProcessor.from_pretrained(source, backend="pil")
+def _frame(processor: Any) -> tuple[int, int, int | None]:
+    """Width and height of what a processor of transformers gives, and what the shorter side is resized to
+    before the middle is cut out; None where both sides are resized and nothing is cut. Raises ValueError.
+    """
     size, crop = dict(processor.size), dict(getattr(processor, "crop_size", None) or {})
     shortest = size.get("shortest_edge")
+    if shortest is not None and (kept := getattr(processor, "crop_pct", None)):
+        # As ConvNeXt and the hub's ResNets have it.
+        return shortest, shortest, int(shortest / kept) if shortest < _WHOLE_FROM else None
     cut = crop if getattr(processor, "do_center_crop", False) else {}
     height = cut.get("height", size.get("height", shortest))
     width = cut.get("width", size.get("width", shortest))
@@ -214,6 +218,15 @@ def _processor(source: str) -> tuple[Picture, Callable[[Any], Any]]:
         raise ValueError(
             f"its processor ({type(processor).__name__}) resizes in a way that is not known: {size}"
         )
+    return width, height, shortest
+
+
+def _processor(source: str) -> tuple[Picture, Callable[[Any], Any]]:
+    """What the model's own processor does to a picture, and the processor itself."""
+    from transformers import AutoImageProcessor
+
+    processor = AutoImageProcessor.from_pretrained(source, backend="pil")
+    width, height, shortest = _frame(processor)
     plain = getattr(processor, "do_normalize", True)
     part = Picture(
         width=width, height=height, shortest=shortest, resample=int(processor.resample),

@@ -8,6 +8,7 @@ That environment is 6 GB, most of it CUDA. Who has exported something has it, an
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -89,13 +90,35 @@ def test_a_model_of_sentences_answers_as_it_did_in_torch(made: Path) -> None:
     assert [each["encoder"] for each in listed] == [encoder.identity]
 
 
-def test_a_vision_transformer_sees_as_it_did_in_torch(made: Path) -> None:
-    folder = made / "exported-vit"
-    ran = export(str(made / "vit"), "--to", str(folder))
+def test_a_name_on_the_hub_is_found_where_the_hub_was_asked_before(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    revision = "0" * 40  # a cache as huggingface_hub lays it out: a machine without the hub has what it got
+    kept = tmp_path / "hub" / "models--acme--parts"
+    shutil.copytree(made / "sentences", kept / "snapshots" / revision)
+    (kept / "refs").mkdir()
+    (kept / "refs" / "main").write_text(revision)
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    ran = export("acme/parts", "--to", str(tmp_path / "parts"), "--json")
+    assert ran.returncode == 0, ran.stderr[-2_000:]
+    assert json.loads(ran.stdout)["name"] == "parts"
+    encoder = text_encoder(TextSettings(model=tmp_path / "parts"))
+    assert cosines(encoder.encode(TEXTS), answers(made, "sentences")).min() > 0.9999
+    gone = export("acme/none", "--to", str(tmp_path / "none"))
+    assert gone.returncode == 5
+    assert "acme/none cannot be exported" in gone.stderr
+    assert "Traceback" not in gone.stderr
+
+
+@pytest.mark.parametrize("name", ["vit", "resnet", "resnet-whole"])
+def test_a_model_of_images_sees_as_it_did_in_torch(made: Path, name: str) -> None:
+    folder = made / f"exported-{name}"
+    ran = export(str(made / name), "--to", str(folder))
     assert ran.returncode == 0, ran.stderr[-2_000:]
     assert ran.stdout.strip() == str(folder)
     assert f'set image.model = "{folder}"' in ran.stderr
-    assert cosines(images_of(folder, made), answers(made, "vit")).min() > 0.9999
+    assert cosines(images_of(folder, made), answers(made, name)).min() > 0.9999
 
 
 def test_clip_puts_texts_and_images_into_one_space(made: Path) -> None:

@@ -2,8 +2,9 @@
 
     python tests/models/tiny_models.py FOLDER
 
-writes FOLDER/sentences (sentence-transformers, its tokenizer trained here), FOLDER/clip and FOLDER/vit
-(transformers) and FOLDER/answers.npz. Runs in the environment of encoders.
+writes FOLDER/sentences (sentence-transformers, its tokenizer trained here), FOLDER/clip, FOLDER/vit,
+FOLDER/resnet and FOLDER/resnet-whole (transformers) and FOLDER/answers.npz. Runs in the environment of
+encoders.
 """
 
 import json
@@ -79,6 +80,19 @@ def vit(folder: Path, some: list) -> np.ndarray:
         return model(**processor(images=some, return_tensors="pt")).last_hidden_state[:, 0].numpy()
 
 
+def resnet(folder: Path, some: list, side: int) -> np.ndarray:
+    from transformers import ConvNextImageProcessorPil, ResNetConfig, ResNetModel
+
+    config = ResNetConfig(embedding_size=16, hidden_sizes=[16, 32], depths=[1, 1], layer_type="basic")
+    model = ResNetModel(config).eval()
+    model.save_pretrained(folder)
+    # The hub's ResNets have this one: it cuts out the middle, but for sides of 384 and more.
+    processor = ConvNextImageProcessorPil(size={"shortest_edge": side})
+    processor.save_pretrained(folder)
+    with torch.inference_mode():
+        return model(**processor(images=some, return_tensors="pt")).pooler_output.flatten(1).numpy()
+
+
 def clip(folder: Path, some: list) -> tuple[np.ndarray, np.ndarray]:
     from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPTextConfig, CLIPVisionConfig
 
@@ -111,6 +125,8 @@ if __name__ == "__main__":
     answers = {"sentences": sentences(root / "sentences")}
     some = pictures(root)
     answers["vit"] = vit(root / "vit", some)
+    answers["resnet"] = resnet(root / "resnet", some, 224)
+    answers["resnet-whole"] = resnet(root / "resnet-whole", some, 384)
     answers["clip_images"], answers["clip_texts"] = clip(root / "clip", some)
     np.savez(root / "answers.npz", **answers)
     print(json.dumps({name: list(each.shape) for name, each in answers.items()}))
