@@ -29,10 +29,11 @@ def s3(tmp_path: Path) -> Iterator[S3Server]:
     server.stop()
 
 
-def until(seen: Callable[[], object], what: str) -> None:
+def until(seen: Callable[[], object], what: str, told: Callable[[], str] = lambda: "") -> None:
+    """Wait until something is seen; where it never is, fail by what it was, and what is told then."""
     deadline = time.monotonic() + PATIENCE_S / 2
     while not seen():
-        assert time.monotonic() < deadline, what
+        assert time.monotonic() < deadline, f"{what} {told()}"
         time.sleep(0.2)
 
 
@@ -76,7 +77,14 @@ def test_a_store_that_goes_away_is_waited_for_and_a_wrong_secret_ends_it(
         source.join(60)
         target = ends(stack)
         try:
-            until(lambda: writer.child.is_alive() and positions(lake, TOPIC) == target, "every record is there")
+            until(
+                lambda: writer.child.is_alive() and positions(lake, TOPIC) == target,
+                "every record is there",
+                lambda: (
+                    f"(exit {writer.child.exitcode}, {positions(lake, TOPIC)} of {target}): "
+                    f"{writer.log.read_text()[-3_000:]}"
+                ),
+            )
         finally:
             stopped = writer.stop()
     assert stopped == 0
